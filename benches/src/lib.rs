@@ -1,0 +1,1 @@
+//! Link emulator, traffic and benchmark scenarios in private network namespaces

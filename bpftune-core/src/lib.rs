@@ -1,0 +1,1 @@
+//! Framework for automatic tuning: tunables, tuners, governor, journal, trials, one epoll loop

@@ -1,0 +1,1 @@
+//! Tuners that watch the kernel through BPF, and the bpftune daemon

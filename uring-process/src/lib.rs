@@ -1,0 +1,1 @@
+//! Create processes without blocking: std::process semantics, completions on an io_uring

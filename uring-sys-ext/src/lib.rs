@@ -1,0 +1,1 @@
+//! Raw io_uring ABI for creating processes: SQE layouts, opcodes, discovery
