@@ -1,1 +1,48 @@
-//! Framework for automatic tuning: tunables, tuners, governor, journal, trials, one epoll loop
+//! The framework under `bpftune`: automatic tuning as a series of transactions.
+//!
+//! ```text
+//! signal -> tuner proposes -> governor decides -> journal intends -> sysctl is written and
+//! read back -> trial measures -> kept or taken back -> journal records
+//! ```
+//!
+//! The pieces, each in a module of its own:
+//!
+//! * [`Tunable`]: a kernel parameter with unit, bounds derived from the machine, scope and owner.
+//! * [`Tuner`]: turns a [`Signal`] into [`Proposal`]s. It does no I/O and never writes a parameter.
+//! * [`Governor`](governor::Governor): the only place that says yes.
+//! * [`Journal`](journal::Journal): an SQLite database; every write is announced in it first.
+//! * [`trial`]: did the change help?
+//! * [`Engine`](engine::Engine): one epoll loop on one thread that ties them together.
+//! * [`control`]: Varlink on a Unix socket.
+//! * [`bpf`]: loads BPF objects hook by hook, so that a refused hook costs only itself.
+//!
+//! # Kernel
+//! Linux 6.1 or newer with BTF (`CONFIG_DEBUG_INFO_BTF`). Root, or the capabilities that
+//! [`privilege::REQUIRED`] lists.
+
+pub mod admin;
+pub mod bpf;
+pub mod control;
+pub mod engine;
+mod error;
+pub mod governor;
+pub mod journal;
+pub mod learner;
+pub mod machine;
+pub mod netns;
+pub mod privilege;
+pub mod restore;
+mod signal;
+pub mod sysctl;
+pub mod trial;
+mod tunable;
+mod tuner;
+mod value;
+
+pub use error::{Error, Result};
+pub use machine::Machine;
+pub use netns::NetnsCookie;
+pub use signal::{Figure, Signal};
+pub use tunable::{Bound, Knob, Scope, Tunable};
+pub use tuner::{Proposal, Source, Tuner, Urgency, View};
+pub use value::Value;

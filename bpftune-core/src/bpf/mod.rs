@@ -1,0 +1,216 @@
+//! Loads BPF objects so that one refused hook costs only itself.
+
+mod events;
+
+use std::{ffi::OsStr, fs::File, os::fd::AsRawFd, path::Path};
+
+use libbpf_rs::{Link, MapCore, MapHandle, Object, ObjectBuilder, OpenObject};
+
+pub use self::events::{EventHeader, Events};
+use crate::{Error, Result};
+
+/// Names of programs that [`Hooks::load`] must leave out, separated by commas: for trying what a
+/// tuner does without a hook. `status` shows them as switched off.
+pub const WITHOUT_HOOKS: &str = "BPFTUNE_WITHOUT_HOOKS";
+
+/// One program and whether it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookStatus {
+    /// The program's name.
+    pub name: String,
+    /// Where it attaches: "tp_btf/tcp_probe".
+    pub section: String,
+    /// Why it is off, or `None` where it is attached.
+    pub off: Option<String>,
+}
+
+/// A loaded object with its attached programs. Everything detaches on drop.
+pub struct Hooks {
+    // Links before the object: they go first.
+    links: Vec<Link>,
+    object: Option<Object>,
+    status: Vec<HookStatus>,
+}
+
+impl Hooks {
+    /// Loads an object file and attaches each of its programs.
+    ///
+    /// The whole object is tried first. Where the kernel refuses it, each program is tried alone and
+    /// those that are refused stay out, with the reason in [`Hooks::status`]. `prepare` runs before
+    /// each load, to set read-only data.
+    ///
+    /// # Errors
+    /// Only where the object itself is broken. A kernel that refuses everything gives an `Ok` with
+    /// every hook off.
+    pub fn load(
+        name: &str,
+        bytes: &[u8],
+        prepare: impl Fn(&mut OpenObject) -> Result<(), libbpf_rs::Error>,
+    ) -> Result<Hooks> {
+        let broken = |source| Error::Bpf {
+            object: name.to_owned(),
+            source,
+        };
+        let switched_off = std::env::var(WITHOUT_HOOKS).unwrap_or_default();
+        let programs: Vec<(String, String)> = ObjectBuilder::default()
+            .open_memory(bytes)
+            .map_err(broken)?
+            .progs()
+            .map(|p| (text(p.name()), text(p.section())))
+            .collect();
+        let mut status: Vec<HookStatus> = programs
+            .iter()
+            .map(|(name, section)| HookStatus {
+                name: name.clone(),
+                section: section.clone(),
+                off: switched_off
+                    .split(',')
+                    .any(|off| off == name)
+                    .then(|| format!("switched off by {WITHOUT_HOOKS}")),
+            })
+            .collect();
+        let load = |wanted: &dyn Fn(&str) -> bool| -> Result<Object, libbpf_rs::Error> {
+            let mut open = ObjectBuilder::default().open_memory(bytes)?;
+            for mut program in open.progs_mut() {
+                let keep = wanted(&text(program.name()));
+                program.set_autoload(keep);
+            }
+            prepare(&mut open)?;
+            open.load()
+        };
+
+        let on = |status: &[HookStatus], name: &str| {
+            status
+                .iter()
+                .any(|hook| hook.name == name && hook.off.is_none())
+        };
+        let mut object = load(&|name| on(&status, name));
+        if object.is_err() {
+            for i in 0..status.len() {
+                if status[i].off.is_none()
+                    && let Err(error) = load(&|name| name == status[i].name)
+                {
+                    status[i].off = Some(refusal(&error));
+                }
+            }
+            object = load(&|name| on(&status, name));
+        }
+        let mut hooks = Hooks {
+            links: Vec::new(),
+            object: None,
+            status,
+        };
+        match object {
+            Ok(object) => {
+                for program in object.progs_mut() {
+                    let Some(hook) = hooks
+                        .status
+                        .iter_mut()
+                        .find(|hook| *hook.name == *program.name())
+                    else {
+                        continue;
+                    };
+                    if hook.off.is_some() {
+                        continue;
+                    }
+                    let link = if hook.section.starts_with("cgroup/") {
+                        attach_to_cgroup_root(&program)
+                    } else {
+                        program.attach().map_err(|error| refusal(&error))
+                    };
+                    match link {
+                        Ok(link) => hooks.links.push(link),
+                        Err(why) => hook.off = Some(why),
+                    }
+                }
+                hooks.object = Some(object);
+            }
+            Err(error) => {
+                for hook in hooks.status.iter_mut().filter(|hook| hook.off.is_none()) {
+                    hook.off = Some(refusal(&error));
+                }
+            }
+        }
+        Ok(hooks)
+    }
+
+    /// Each program and whether it runs.
+    #[must_use]
+    pub fn status(&self) -> &[HookStatus] {
+        &self.status
+    }
+
+    /// The map of that name, where the object could be loaded.
+    #[must_use]
+    pub fn map(&self, name: &str) -> Option<MapHandle> {
+        let map = self
+            .object
+            .as_ref()?
+            .maps()
+            .find(|map| map.name() == OsStr::new(name))?;
+        MapHandle::try_from(&map).ok()
+    }
+
+    /// Kernel memory of all maps in bytes, as `/proc/self/fdinfo` gives it (`memlock`).
+    #[must_use]
+    pub fn map_bytes(&self) -> u64 {
+        use std::os::fd::AsFd;
+        let Some(object) = &self.object else { return 0 };
+        object
+            .maps()
+            .filter_map(|map| {
+                let path = format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd());
+                let text = std::fs::read_to_string(path).ok()?;
+                text.lines()
+                    .find_map(|l| l.strip_prefix("memlock:")?.trim().parse::<u64>().ok())
+            })
+            .sum()
+    }
+}
+
+fn text(name: &OsStr) -> String {
+    name.to_string_lossy().into_owned()
+}
+
+/// libbpf's error with its causes on one line, and the way out where it is known.
+fn refusal(error: &libbpf_rs::Error) -> String {
+    let mut why = format!("{error:#}").replace('\n', " ");
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        why.push_str("; this kernel shows no BTF: it needs CONFIG_DEBUG_INFO_BTF=y");
+    }
+    why
+}
+
+/// Where cgroup v2 is mounted, also beside v1 (hybrid).
+#[must_use]
+pub fn cgroup2_mount(mounts: &str) -> Option<&str> {
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let point = fields.next()?;
+        (fields.next()? == "cgroup2").then_some(point)
+    })
+}
+
+fn attach_to_cgroup_root(program: &libbpf_rs::ProgramMut<'_>) -> Result<Link, String> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").map_err(|error| error.to_string())?;
+    let root = cgroup2_mount(&mounts)
+        .ok_or("cgroup v2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup")?;
+    let root = File::open(root).map_err(|error| format!("cannot open {root}: {error}"))?;
+    program
+        .attach_cgroup(root.as_raw_fd())
+        .map_err(|error| refusal(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_cgroup2_beside_v1() {
+        let mounts = "tmpfs /sys/fs/cgroup tmpfs ro 0 0\n\
+                      cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\n\
+                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        assert_eq!(cgroup2_mount(mounts), Some("/sys/fs/cgroup/unified"));
+        assert_eq!(cgroup2_mount("proc /proc proc rw 0 0\n"), None);
+    }
+}

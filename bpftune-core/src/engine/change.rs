@@ -1,0 +1,434 @@
+//! A change as a transaction, and whatever takes one back.
+
+use std::time::{Duration, Instant};
+
+use super::Engine;
+use crate::{
+    Error, Knob, Machine, Proposal, Result, Scope, Signal, Value,
+    admin::SysctlWrite,
+    governor::{Decision, Refusal},
+    journal::{self, DecisionId, Hold, NewDecision, OriginalState, Verdict},
+    sysctl,
+    trial::{Guards, Outcome, Trial},
+};
+
+/// An admin's write that came so soon after ours may have been overwritten by it.
+const CROSSING: Duration = Duration::from_secs(1);
+
+/// How long nothing is tried after the kernel or the journal refused.
+const AFTER_FAILURE: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Takes a proposal through governor, journal, write and trial.
+    pub(super) fn propose(
+        &mut self,
+        index: usize,
+        signal: Option<&Signal>,
+        proposal: Proposal,
+        machine: &Machine,
+    ) -> Result<()> {
+        self.tuners[index].counts.proposals += 1;
+        let knob = proposal.knob.clone();
+        let current = match sysctl::read(&mut self.namespaces, &knob) {
+            Ok(current) => current,
+            Err(Error::NetnsGone(_)) => return Ok(()),
+            Err(error) => {
+                self.say_once(&knob, &error.to_string());
+                self.quiet(index, signal, AFTER_FAILURE);
+                return Ok(());
+            }
+        };
+        if self
+            .written
+            .get(&knob)
+            .is_some_and(|(written, _)| *written != current)
+            && self.governor.held_by(&knob).is_none()
+        {
+            self.hold(&knob, "somebody".into(), current.to_string());
+        }
+        let verdict = self
+            .governor
+            .decide(&proposal, &current, machine, Instant::now());
+        let tuner = self.tuners[index].tuner.name();
+        match verdict {
+            Decision::Apply(target) => {
+                let sentence = self.sentence(
+                    &knob,
+                    "raised",
+                    "lowered",
+                    &current,
+                    &target,
+                    &proposal.reason,
+                );
+                let done = self.apply(tuner, signal, &knob, &current, &target, &sentence, None)?;
+                if done.is_some() {
+                    self.tuners[index].counts.changes += 1;
+                } else {
+                    self.quiet(index, signal, AFTER_FAILURE);
+                }
+            }
+            Decision::Advise(target) => {
+                let sentence = self.sentence(
+                    &knob,
+                    "should rise",
+                    "should fall",
+                    &current,
+                    &target,
+                    &proposal.reason,
+                );
+                let advice = format!("advice {target}");
+                if self.said.insert(knob.clone(), advice.clone()) != Some(advice) {
+                    match self.record(
+                        tuner,
+                        signal,
+                        &knob,
+                        &current,
+                        &target,
+                        &sentence,
+                        Verdict::Advised,
+                        "",
+                    ) {
+                        Ok(id) => tracing::info!("{id} advice: {sentence}"),
+                        Err(error) => tracing::warn!("advice: {sentence} ({error})"),
+                    }
+                }
+                self.quiet(index, signal, Duration::from_secs(10));
+            }
+            Decision::Refuse(refusal) => {
+                self.refused(tuner, signal, &proposal, &current, &refusal);
+                self.quiet(index, signal, refusal.quiet_for());
+            }
+        }
+        Ok(())
+    }
+
+    fn refused(
+        &mut self,
+        tuner: &str,
+        signal: Option<&Signal>,
+        proposal: &Proposal,
+        current: &Value,
+        refusal: &Refusal,
+    ) {
+        let kind = format!("{:?}", std::mem::discriminant(refusal));
+        if !refusal.is_news() || self.said.insert(proposal.knob.clone(), kind.clone()) == Some(kind)
+        {
+            return;
+        }
+        let sentence = format!(
+            "{} in {} stays at \"{current}\": {refusal}. It was wanted because {}",
+            proposal.knob.tunable,
+            self.namespaces.place(proposal.knob.netns),
+            proposal.reason
+        );
+        let note = refusal.to_string();
+        let id = self.record(
+            tuner,
+            signal,
+            &proposal.knob,
+            current,
+            &proposal.target,
+            &sentence,
+            Verdict::Refused,
+            &note,
+        );
+        match id {
+            Ok(id) => tracing::info!("{id} {sentence}"),
+            Err(error) => tracing::warn!("{sentence} ({error})"),
+        }
+    }
+
+    fn quiet(&mut self, index: usize, signal: Option<&Signal>, how_long: Duration) {
+        if let Some(signal) = signal
+            && !how_long.is_zero()
+        {
+            self.tuners[index]
+                .source
+                .quiet(signal.netns, &signal.scenario, how_long);
+        }
+    }
+
+    fn say_once(&mut self, knob: &Knob, text: &str) {
+        if self.said.insert(knob.clone(), text.to_owned()).as_deref() != Some(text) {
+            tracing::warn!("{text}");
+        }
+    }
+
+    fn sentence(
+        &self,
+        knob: &Knob,
+        up: &str,
+        down: &str,
+        old: &Value,
+        new: &Value,
+        reason: &str,
+    ) -> String {
+        let verb = if new.direction_from(old) > 0 {
+            up
+        } else {
+            down
+        };
+        let place = self.namespaces.place(knob.netns);
+        format!(
+            "{} in {place} {verb} from \"{old}\" to \"{new}\" because {reason}",
+            knob.tunable
+        )
+    }
+
+    #[allow(clippy::too_many_arguments)] // One row of the journal.
+    fn record(
+        &mut self,
+        tuner: &str,
+        signal: Option<&Signal>,
+        knob: &Knob,
+        old: &Value,
+        new: &Value,
+        reason: &str,
+        verdict: Verdict,
+        note: &str,
+    ) -> Result<DecisionId> {
+        let place = self.namespaces.place(knob.netns);
+        let scenario = signal.map_or("memory-pressure", |signal| &signal.scenario);
+        let decision = NewDecision {
+            tuner,
+            scenario,
+            knob,
+            place: &place,
+            old,
+            new,
+            reason,
+            signal,
+            reverts: None,
+        };
+        Ok(self.journal.record(&decision, verdict, note)?)
+    }
+
+    /// Journal, write, read back, journal. `None` where it was refused, with nothing changed.
+    #[allow(clippy::too_many_arguments)] // One row of the journal.
+    pub(super) fn apply(
+        &mut self,
+        tuner: &str,
+        signal: Option<&Signal>,
+        knob: &Knob,
+        old: &Value,
+        new: &Value,
+        sentence: &str,
+        reverts: Option<DecisionId>,
+    ) -> Result<Option<DecisionId>> {
+        let now = Instant::now();
+        let guards = self.namespaces.within(knob.netns, Guards::now)?;
+        let place = self.namespaces.place(knob.netns);
+        let scenario = signal.map_or(
+            if reverts.is_some() {
+                "revert"
+            } else {
+                "memory-pressure"
+            },
+            |s| &s.scenario,
+        );
+        let decision = NewDecision {
+            tuner,
+            scenario,
+            knob,
+            place: &place,
+            old,
+            new,
+            reason: sentence,
+            signal,
+            reverts,
+        };
+        let id = match self.journal.intend(&decision) {
+            Ok(id) => id,
+            Err(error) => {
+                self.say_once(
+                    knob,
+                    &format!("not changed, for it cannot be journalled: {error}"),
+                );
+                return Ok(None);
+            }
+        };
+        if let Err(error) = sysctl::write(&mut self.namespaces, knob, new) {
+            if matches!(error, Error::ReadBack { .. }) {
+                // The kernel made something else of it: no half-understood value stays.
+                let _ = sysctl::write(&mut self.namespaces, knob, old);
+            }
+            tracing::warn!("{id} {error}");
+            self.warn_on_error(|me| me.journal.failed(id, &error.to_string()));
+            self.governor.harmed(knob, now);
+            return Ok(None);
+        }
+        self.warn_on_error(|me| me.journal.applied(id));
+        self.governor.changed(knob, new.direction_from(old), now);
+        self.originals
+            .entry(knob.clone())
+            .or_insert_with(|| old.clone());
+        self.written
+            .insert(knob.clone(), (new.clone(), Instant::now()));
+        self.said.remove(knob);
+        tracing::info!("{id} {sentence}");
+        if reverts.is_none()
+            && let Some(guards) = guards
+        {
+            let onset = self
+                .onset
+                .iter()
+                .find(|((netns, _), _)| *netns == knob.netns)
+                .map(|(_, (first, _))| *first);
+            self.trials
+                .entry(knob.clone())
+                .and_modify(|trial| trial.extend(id, guards))
+                .or_insert_with(|| Trial::new(id, old.clone(), onset.unwrap_or(guards), guards));
+        }
+        Ok(Some(id))
+    }
+
+    fn warn_on_error(
+        &mut self,
+        f: impl FnOnce(&mut Self) -> std::result::Result<(), journal::JournalError>,
+    ) {
+        if let Err(error) = f(self) {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// Ends the trials whose window is over; what did harm is taken back.
+    pub(super) fn judge_trials(&mut self) {
+        let now = Instant::now();
+        let over: Vec<Knob> = self
+            .trials
+            .iter()
+            .filter(|(_, trial)| trial.ends() <= now)
+            .map(|(knob, _)| knob.clone())
+            .collect();
+        for knob in over {
+            let Some(trial) = self.trials.remove(&knob) else {
+                continue;
+            };
+            let Ok(Some(guards)) = self.namespaces.within(knob.netns, Guards::now) else {
+                continue;
+            };
+            let (outcome, text) = trial.verdict(&guards);
+            let last = *trial.decisions.last().expect("a trial has a change");
+            tracing::info!("{last} {text}");
+            for id in &trial.decisions {
+                self.warn_on_error(|me| me.journal.outcome(*id, &text));
+            }
+            if outcome == Outcome::Worse {
+                self.governor.harmed(&knob, now);
+                let why = format!("its trial says {text}");
+                if let Err(error) = self.take_back(&knob, &trial.before, last, &why) {
+                    tracing::warn!("{error}");
+                }
+            }
+        }
+        if let Err(error) = self.arm_timer() {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// Puts a knob back to `value`, as a decision of its own.
+    pub(super) fn take_back(
+        &mut self,
+        knob: &Knob,
+        value: &Value,
+        reverts: DecisionId,
+        why: &str,
+    ) -> Result<()> {
+        let current = sysctl::read(&mut self.namespaces, knob)?;
+        if current == *value {
+            return Ok(());
+        }
+        if self
+            .written
+            .get(knob)
+            .is_none_or(|(written, _)| *written != current)
+        {
+            self.hold(knob, "somebody".into(), current.to_string());
+            return Ok(());
+        }
+        let sentence = self.sentence(
+            knob,
+            "put back",
+            "put back",
+            &current,
+            value,
+            &format!("{reverts} is reverted: {why}"),
+        );
+        let owner = self
+            .tuners
+            .iter()
+            .find(|t| {
+                t.tuner
+                    .tunables()
+                    .iter()
+                    .any(|tunable| tunable.name == knob.tunable)
+            })
+            .map_or("engine", |t| t.tuner.name());
+        self.apply(owner, None, knob, &current, value, &sentence, Some(reverts))?;
+        Ok(())
+    }
+
+    /// Other processes wrote sysctls.
+    pub(super) fn admin_wrote(&mut self) -> Result<()> {
+        for write in self.admin.drain()? {
+            self.on_admin_write(&write);
+        }
+        Ok(())
+    }
+
+    fn on_admin_write(&mut self, write: &SysctlWrite) {
+        let Some(tunable) = self.governor.tunable(&write.knob.tunable) else {
+            return;
+        };
+        let mut knob = write.knob.clone();
+        if tunable.scope == Scope::Global {
+            knob.netns = self.namespaces.own();
+        }
+        if self
+            .scope
+            .as_ref()
+            .is_some_and(|scope| !scope.contains(&knob.netns))
+        {
+            return;
+        }
+        // Seen before the kernel carries it out. Where ours crossed theirs, theirs must be the last.
+        let crossed = self
+            .written
+            .get(&knob)
+            .is_some_and(|(_, at)| at.elapsed() < CROSSING);
+        self.hold(&knob, String::from(write), write.value.clone());
+        if crossed
+            && let Ok(theirs) = write.value.parse::<Value>()
+            && let Err(error) = sysctl::write(&mut self.namespaces, &knob, &theirs)
+        {
+            tracing::debug!("{error}");
+        }
+    }
+
+    /// Leaves a knob to whoever wrote it, until re-armed.
+    fn hold(&mut self, knob: &Knob, by: String, value: String) {
+        let known = self.governor.held_by(knob).is_some();
+        if !known {
+            tracing::info!(
+                "{} in {}: {by} wrote \"{value}\"; hands off until `bpftune rearm`",
+                knob.tunable,
+                self.namespaces.place(knob.netns)
+            );
+        }
+        self.governor.hold(knob.clone(), by.clone());
+        self.originals.remove(knob);
+        self.written.remove(knob);
+        self.trials.remove(knob);
+        let hold = Hold {
+            knob: knob.clone(),
+            since: journal::now_ms(),
+            by,
+            value,
+        };
+        self.warn_on_error(|me| me.journal.hold(&hold));
+        self.warn_on_error(|me| {
+            me.journal
+                .close(knob, OriginalState::Admin, "somebody else wrote it")
+        });
+    }
+}

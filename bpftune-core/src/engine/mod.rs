@@ -1,0 +1,473 @@
+//! One epoll loop on one thread: signals in, decisions out. Idle means asleep.
+
+mod change;
+mod requests;
+mod view;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        signal::{SigSet, Signal as UnixSignal},
+        signalfd::{SfdFlags, SignalFd},
+        time::TimeSpec,
+        timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+    },
+};
+
+use crate::{
+    Error, Knob, Machine, NetnsCookie, Result, Signal, Source, Tuner, Value,
+    admin::AdminWatch,
+    bpf::HookStatus,
+    control::Server,
+    governor::{Governor, Mode, Policy},
+    journal::{Journal, OriginalState},
+    netns::Namespaces,
+    restore, sysctl,
+    trial::{Guards, Trial},
+};
+
+/// How a daemon is to run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What the governor allows.
+    pub policy: Policy,
+    /// Where the journal and the lock are.
+    pub state_dir: PathBuf,
+    /// The control socket; `None` for none.
+    pub control: Option<PathBuf>,
+    /// Leave the values as they are on exit.
+    pub keep: bool,
+    /// Paths of the only network namespaces to touch; empty for all. Global parameters are then left
+    /// alone.
+    pub only_netns: Vec<PathBuf>,
+}
+
+/// A tuner with the source of its signals.
+pub struct Registration {
+    /// Decides what to propose.
+    pub tuner: Box<dyn Tuner>,
+    /// Gives it signals.
+    pub source: Box<dyn Source>,
+}
+
+#[derive(Default)]
+struct Counts {
+    signals: u64,
+    proposals: u64,
+    changes: u64,
+}
+
+struct Registered {
+    tuner: Box<dyn Tuner>,
+    source: Box<dyn Source>,
+    counts: Counts,
+}
+
+/// The daemon.
+pub struct Engine {
+    settings: Settings,
+    governor: Governor,
+    journal: Journal,
+    namespaces: Namespaces,
+    scope: Option<HashSet<NetnsCookie>>,
+    tuners: Vec<Registered>,
+    admin: AdminWatch,
+    control: Option<Server>,
+    /// The value before our first change, of every knob that we changed.
+    originals: HashMap<Knob, Value>,
+    /// What we wrote last, and when.
+    written: HashMap<Knob, (Value, Instant)>,
+    trials: HashMap<Knob, Trial>,
+    /// The guards at the first of a series of signals, and when the last came.
+    onset: HashMap<(NetnsCookie, usize), (Guards, Instant)>,
+    /// What was said of a knob last, so that it is said once.
+    said: HashMap<Knob, String>,
+    started: i64,
+    epoll: Epoll,
+    timer: TimerFd,
+    pressure: Option<File>,
+    _lock: Flock<File>,
+}
+
+/// A series of signals ends with a silence of this length.
+const SERIES: Duration = Duration::from_secs(2);
+
+const TOKEN_SIGNAL: u64 = 0;
+const TOKEN_TIMER: u64 = 1;
+const TOKEN_ADMIN: u64 = 2;
+const TOKEN_PRESSURE: u64 = 3;
+const TOKEN_CONTROL: u64 = 4;
+const TOKEN_SOURCES: u64 = 100;
+const TOKEN_CLIENTS: u64 = 1 << 32;
+
+impl Engine {
+    /// Takes the state directory, restores what a killed run left changed, loads the admin watch and
+    /// registers the tuners.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] where another daemon runs, [`Error::Journal`], [`Error::Owner`], a control
+    /// socket that cannot be made.
+    pub fn new(mut settings: Settings, tuners: Vec<Registration>) -> Result<Engine> {
+        let mut namespaces = Namespaces::new()?;
+        let scope = if settings.only_netns.is_empty() {
+            None
+        } else {
+            settings.policy.global = false;
+            Some(
+                settings
+                    .only_netns
+                    .iter()
+                    .map(|path| namespaces.add(path))
+                    .collect::<Result<_>>()?,
+            )
+        };
+        let mut journal = Journal::open(&settings.state_dir)?;
+        let lock = lock(&settings.state_dir)?;
+        let left_over = restore::restore(&mut journal, &mut namespaces)?;
+        for line in left_over
+            .to_string()
+            .lines()
+            .filter(|line| *line != "nothing to restore")
+        {
+            tracing::warn!("an earlier run ended without restoring: {line}");
+        }
+        journal.adopt_kept()?;
+        let mut originals = HashMap::new();
+        let mut written = HashMap::new();
+        for held in journal.held()? {
+            let now = sysctl::read(&mut namespaces, &held.knob);
+            if let Some(ours) = now.ok().filter(|now| held.ours.contains(now)) {
+                written.insert(held.knob.clone(), (ours, Instant::now()));
+            }
+            originals.insert(held.knob, held.value);
+        }
+        journal.begin_run(&settings.policy.mode.to_string(), env!("CARGO_PKG_VERSION"))?;
+
+        let mut governor = Governor::new(settings.policy.clone());
+        for hold in journal.holds()? {
+            governor.hold(hold.knob, hold.by);
+        }
+        for registration in &tuners {
+            for tunable in registration.tuner.tunables() {
+                governor.register(tunable, registration.tuner.name())?;
+            }
+        }
+        let admin = AdminWatch::new()?;
+        let control = settings.control.as_deref().map(Server::bind).transpose()?;
+        let epoll =
+            Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::system("epoll_create1"))?;
+        let timer = TimerFd::new(
+            ClockId::CLOCK_MONOTONIC,
+            TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
+        )
+        .map_err(Error::system("timerfd_create"))?;
+        let engine = Engine {
+            settings,
+            governor,
+            journal,
+            namespaces,
+            scope,
+            tuners: tuners
+                .into_iter()
+                .map(|Registration { tuner, source }| Registered {
+                    tuner,
+                    source,
+                    counts: Counts::default(),
+                })
+                .collect(),
+            admin,
+            control,
+            originals,
+            written,
+            trials: HashMap::new(),
+            onset: HashMap::new(),
+            said: HashMap::new(),
+            started: crate::journal::now_ms(),
+            epoll,
+            timer,
+            pressure: open_pressure(),
+            _lock: lock,
+        };
+        engine.log_hooks();
+        Ok(engine)
+    }
+
+    fn log_hooks(&self) {
+        for (owner, hook) in self.hooks() {
+            if let Some(why) = &hook.off {
+                tracing::warn!(
+                    "{owner}: hook {} ({}) is off: {why}",
+                    hook.name,
+                    hook.section
+                );
+            }
+        }
+    }
+
+    fn hooks(&self) -> impl Iterator<Item = (&'static str, &HookStatus)> {
+        let admin = self
+            .admin
+            .hooks()
+            .iter()
+            .map(|hook| (crate::admin::NAME, hook));
+        let tuners = self
+            .tuners
+            .iter()
+            .flat_map(|t| t.source.hooks().iter().map(|hook| (t.tuner.name(), hook)));
+        admin.chain(tuners)
+    }
+
+    /// Runs until SIGINT or SIGTERM, then restores or keeps. `ready` is called once everything is
+    /// attached and the loop is about to wait.
+    ///
+    /// # Errors
+    /// Where the loop itself fails; values are restored all the same.
+    pub fn run(mut self, ready: impl FnOnce()) -> Result<()> {
+        let mut mask = SigSet::empty();
+        mask.add(UnixSignal::SIGINT);
+        mask.add(UnixSignal::SIGTERM);
+        mask.thread_block()
+            .map_err(Error::system("cannot block signals"))?;
+        let mut signals =
+            SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+                .map_err(Error::system("signalfd"))?;
+        let result = self.turn(&mut signals, ready);
+        let how = match &result {
+            Ok(signal) => signal.clone(),
+            Err(error) => error.to_string(),
+        };
+        self.finish(&how);
+        result.map(|_| ())
+    }
+
+    fn turn(&mut self, signals: &mut SignalFd, ready: impl FnOnce()) -> Result<String> {
+        self.wait_for(signals.as_fd(), TOKEN_SIGNAL, EpollFlags::EPOLLIN)?;
+        self.wait_for(self.timer.as_fd(), TOKEN_TIMER, EpollFlags::EPOLLIN)?;
+        if let Some(fd) = self.admin.fd() {
+            self.wait_for(fd, TOKEN_ADMIN, EpollFlags::EPOLLIN)?;
+        }
+        if let Some(pressure) = &self.pressure {
+            self.wait_for(pressure.as_fd(), TOKEN_PRESSURE, EpollFlags::EPOLLPRI)?;
+        }
+        if let Some(control) = &self.control {
+            self.wait_for(control.listener_fd(), TOKEN_CONTROL, EpollFlags::EPOLLIN)?;
+        }
+        for (token, tuner) in (TOKEN_SOURCES..).zip(&self.tuners) {
+            self.wait_for(tuner.source.fd(), token, EpollFlags::EPOLLIN)?;
+        }
+        ready();
+        let mut events = [EpollEvent::empty(); 16];
+        loop {
+            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+                Ok(count) => count,
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(errno) => return Err(Error::system("epoll_wait")(errno)),
+            };
+            // The admin's writes first: a signal beside them must find them known.
+            let waiting = &mut events[..count];
+            waiting.sort_by_key(|event| event.data() != TOKEN_ADMIN);
+            for event in waiting {
+                match event.data() {
+                    TOKEN_SIGNAL => {
+                        if let Ok(Some(info)) = signals.read_signal() {
+                            let name = UnixSignal::try_from(info.ssi_signo as i32)
+                                .map_or("signal", UnixSignal::as_str);
+                            return Ok(name.to_owned());
+                        }
+                    }
+                    TOKEN_TIMER => {
+                        let _ = self.timer.wait();
+                        self.judge_trials();
+                    }
+                    TOKEN_ADMIN => self.admin_wrote()?,
+                    TOKEN_PRESSURE => self.memory_pressure()?,
+                    TOKEN_CONTROL => self.accept_clients()?,
+                    token if token >= TOKEN_CLIENTS => {
+                        self.serve(token - TOKEN_CLIENTS, event.events())?
+                    }
+                    token => self.drain((token - TOKEN_SOURCES) as usize)?,
+                }
+            }
+        }
+    }
+
+    fn wait_for(&self, fd: BorrowedFd<'_>, token: u64, flags: EpollFlags) -> Result<()> {
+        self.epoll
+            .add(fd, EpollEvent::new(flags, token))
+            .map_err(Error::system("epoll_ctl"))
+    }
+
+    fn drain(&mut self, index: usize) -> Result<()> {
+        let mut signals = Vec::new();
+        let Some(tuner) = self.tuners.get_mut(index) else {
+            return Ok(());
+        };
+        tuner.source.drain(&mut signals)?;
+        for signal in signals {
+            self.on_signal(index, &signal)?;
+        }
+        Ok(())
+    }
+
+    fn on_signal(&mut self, index: usize, signal: &Signal) -> Result<()> {
+        let tuner = &mut self.tuners[index];
+        tuner.counts.signals += u64::from(signal.count);
+        tracing::debug!(scenario = %signal.scenario, netns = %signal.netns, subject = %signal.subject, "signal");
+        if self
+            .scope
+            .as_ref()
+            .is_some_and(|scope| !scope.contains(&signal.netns))
+            || self.governor.policy().mode == Mode::Observe
+        {
+            tuner
+                .source
+                .quiet(signal.netns, &signal.scenario, Duration::from_secs(60));
+            return Ok(());
+        }
+        // One signal may be chance: act on the second of a series. The time between the two is the
+        // trial's baseline.
+        let now = Instant::now();
+        match self.onset.get_mut(&(signal.netns, index)) {
+            Some((_, last)) if now.duration_since(*last) < SERIES => *last = now,
+            _ => {
+                let Ok(Some(guards)) = self.namespaces.within(signal.netns, Guards::now) else {
+                    tuner
+                        .source
+                        .quiet(signal.netns, &signal.scenario, Duration::from_secs(1));
+                    return Ok(());
+                };
+                self.onset
+                    .retain(|_, (_, last)| now.duration_since(*last) < SERIES);
+                self.onset.insert((signal.netns, index), (guards, now));
+                return Ok(());
+            }
+        }
+        let machine = Machine::now()?;
+        let proposals = {
+            let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
+            self.tuners[index].tuner.on_signal(signal, &view)
+        };
+        for proposal in proposals {
+            self.propose(index, Some(signal), proposal, &machine)?;
+        }
+        self.arm_timer()
+    }
+
+    fn memory_pressure(&mut self) -> Result<()> {
+        let machine = Machine::now()?;
+        tracing::info!("the host is short of memory (PSI some over 10 % for 2 s)");
+        for index in 0..self.tuners.len() {
+            let proposals = {
+                let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
+                self.tuners[index].tuner.on_memory_pressure(&view)
+            };
+            for proposal in proposals {
+                self.propose(index, None, proposal, &machine)?;
+            }
+        }
+        self.arm_timer()
+    }
+
+    fn arm_timer(&mut self) -> Result<()> {
+        let what = "timerfd_settime";
+        match self.trials.values().map(Trial::ends).min() {
+            Some(ends) => {
+                let left = ends
+                    .saturating_duration_since(Instant::now())
+                    .max(Duration::from_millis(1));
+                let expiration = Expiration::OneShot(TimeSpec::from_duration(left));
+                self.timer
+                    .set(expiration, TimerSetTimeFlags::empty())
+                    .map_err(Error::system(what))
+            }
+            None => self.timer.unset().map_err(Error::system(what)),
+        }
+    }
+
+    fn finish(&mut self, how: &str) {
+        // Writes that came in just before are the admin's word too.
+        if let Err(error) = self.admin_wrote() {
+            tracing::warn!("{error}");
+        }
+        if self.settings.keep {
+            for knob in self.originals.keys() {
+                tracing::info!("keeps {knob}; `bpftune revert` restores it");
+                if let Err(error) = self.journal.close(knob, OriginalState::Kept, how) {
+                    tracing::warn!("{error}");
+                }
+            }
+        } else {
+            match restore::restore(&mut self.journal, &mut self.namespaces) {
+                Ok(report) => report
+                    .to_string()
+                    .lines()
+                    .for_each(|line| tracing::info!("{line}")),
+                Err(error) => tracing::error!("could not restore: {error}; run `bpftune revert`"),
+            }
+        }
+        if let Err(error) = self.journal.end_run(how) {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+/// One daemon a state directory.
+fn lock(state_dir: &Path) -> Result<Flock<File>> {
+    let path = state_dir.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(Error::file("open", &path))?;
+    let mut lock =
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| Error::Locked {
+            pid: fs::read_to_string(&path)
+                .ok()
+                .and_then(|pid| pid.trim().parse().ok())
+                .unwrap_or(0),
+            path: path.clone(),
+        })?;
+    let pid = std::process::id();
+    lock.set_len(0)
+        .and_then(|()| write!(lock, "{pid}"))
+        .map_err(Error::file("write", path))?;
+    Ok(lock)
+}
+
+/// Takes the state directory for a command that changes values while no daemon runs.
+///
+/// # Errors
+/// [`Error::Locked`] where a daemon runs.
+pub fn lock_state(state_dir: &Path) -> Result<impl Drop> {
+    lock(state_dir)
+}
+
+/// A PSI trigger: readable by EPOLLPRI when tasks stalled for memory for 200 ms of 2 s.
+/// Windows that are multiples of two seconds need no CAP_SYS_RESOURCE (Documentation/accounting/psi.rst).
+fn open_pressure() -> Option<File> {
+    let open = || -> io::Result<File> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/proc/pressure/memory")?;
+        file.write_all(b"some 200000 2000000\0")?;
+        Ok(file)
+    };
+    open()
+        .inspect_err(|error| {
+            tracing::warn!("no memory pressure signal (/proc/pressure/memory): {error}")
+        })
+        .ok()
+}

@@ -1,0 +1,134 @@
+//! One error type for the crate: what was attempted, on what, and the way out.
+
+use std::{io, path::PathBuf};
+
+use crate::{NetnsCookie, Value};
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong, named so that an operator can act on it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read, written or opened.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// A verb: "read", "open", "lock".
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A sysctl could not be read.
+    #[error("cannot read sysctl {name} in {netns}: {source}")]
+    SysctlRead {
+        /// Dotted name.
+        name: String,
+        /// Where.
+        netns: NetnsCookie,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A sysctl could not be written; its value is unchanged.
+    #[error("the kernel refused {name} = \"{value}\" in {netns}: {source}")]
+    SysctlWrite {
+        /// Dotted name.
+        name: String,
+        /// The refused value.
+        value: Value,
+        /// Where.
+        netns: NetnsCookie,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The kernel took a write but shows another value.
+    #[error("wrote {name} = \"{wrote}\" in {netns}, but it reads back \"{found}\"")]
+    ReadBack {
+        /// Dotted name.
+        name: String,
+        /// What was written.
+        wrote: Value,
+        /// What is there now.
+        found: Value,
+        /// Where.
+        netns: NetnsCookie,
+    },
+    /// A text is no list of whole numbers.
+    #[error("\"{text}\" is not a list of whole numbers")]
+    Value {
+        /// The text.
+        text: String,
+    },
+    /// No process, mount or given path leads to this namespace any more.
+    #[error("{0} is gone, or no process or mount leads to it")]
+    NetnsGone(NetnsCookie),
+    /// A system call failed.
+    #[error("{what}: {source}")]
+    System {
+        /// What was attempted.
+        what: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Two tuners claim one tunable.
+    #[error("tuner {second} declares {tunable}, which tuner {first} owns: disable one of the two")]
+    Owner {
+        /// The tunable.
+        tunable: String,
+        /// Who declared it first.
+        first: String,
+        /// Who came second.
+        second: String,
+    },
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] crate::journal::JournalError),
+    /// Another daemon has the state directory.
+    #[error(
+        "another bpftune uses {} (process {pid}): stop it, or give this one its own --state-dir",
+        path.display()
+    )]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// The holder, 0 where unknown.
+        pid: i32,
+    },
+    /// A BPF object could not be opened or loaded at all.
+    #[error("BPF object {object}: {source}")]
+    Bpf {
+        /// The object's name.
+        object: String,
+        /// libbpf's answer.
+        source: libbpf_rs::Error,
+    },
+    /// The daemon answered a control call with an error, or not at all.
+    #[error("{0}")]
+    Control(String),
+}
+
+impl Error {
+    /// For `map_err` on file operations.
+    pub(crate) fn file(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Error {
+        let path = path.into();
+        move |source| Error::File {
+            action,
+            path,
+            source,
+        }
+    }
+
+    /// For `map_err` on system calls.
+    pub(crate) fn system<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Error {
+        let what = what.into();
+        move |source| Error::System {
+            what,
+            source: source.into(),
+        }
+    }
+}

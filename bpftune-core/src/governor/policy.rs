@@ -1,0 +1,72 @@
+//! What the operator allows.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// How far the daemon may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Count signals, propose nothing.
+    Observe,
+    /// Propose and record with reason and id, write nothing.
+    Advise,
+    /// Write.
+    #[default]
+    Auto,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::Observe => "observe",
+            Mode::Advise => "advise",
+            Mode::Auto => "auto",
+        })
+    }
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Mode, String> {
+        match text {
+            "observe" => Ok(Mode::Observe),
+            "advise" => Ok(Mode::Advise),
+            "auto" => Ok(Mode::Auto),
+            _ => Err(format!("\"{text}\" is no mode: observe, advise or auto")),
+        }
+    }
+}
+
+/// The governor's limits. The defaults suit a production host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// How far to go.
+    pub mode: Mode,
+    /// Rest between two changes of one knob in the same direction.
+    pub cool_down: Duration,
+    /// Rest before a knob may change direction, harm excepted; and before it may rise again after
+    /// harm lowered it.
+    pub hysteresis: Duration,
+    /// Most changes of one knob in an hour.
+    pub changes_per_hour: usize,
+    /// A knob that a trial found harmful rests so long.
+    pub rest_after_harm: Duration,
+    /// Whether global tunables (one value for the host) may change.
+    pub global: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            mode: Mode::Auto,
+            cool_down: Duration::from_millis(40),
+            hysteresis: Duration::from_secs(60),
+            changes_per_hour: 60,
+            rest_after_harm: Duration::from_secs(600),
+            global: true,
+        }
+    }
+}

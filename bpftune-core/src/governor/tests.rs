@@ -1,0 +1,192 @@
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::NetnsCookie;
+
+const NAME: &str = "net.ipv4.tcp_rmem";
+
+fn machine() -> Machine {
+    Machine {
+        memory_total: 1 << 30,
+        memory_available: 1 << 29,
+        page_size: 4096,
+        cpus: 2,
+        tcp_memory: 0,
+        tcp_memory_pressure: u64::MAX,
+    }
+}
+
+fn tunable(scope: Scope) -> Tunable {
+    Tunable {
+        name: NAME,
+        scope,
+        unit: "bytes",
+        about: "",
+        bound: |_| vec![(0, 10), (0, 100), (50, 1000)],
+    }
+}
+
+fn knob() -> Knob {
+    Knob {
+        tunable: NAME.into(),
+        netns: NetnsCookie(1),
+    }
+}
+
+fn governor(policy: Policy) -> Governor {
+    let mut governor = Governor::new(policy);
+    governor
+        .register(tunable(Scope::Netns), "tcp-buffer")
+        .unwrap();
+    governor
+}
+
+fn to(last: i64) -> Proposal {
+    Proposal {
+        knob: knob(),
+        target: Value::new([1, 10, last]),
+        reason: String::new(),
+        urgency: Urgency::Gain,
+    }
+}
+
+fn current(last: i64) -> Value {
+    Value::new([1, 10, last])
+}
+
+#[test]
+fn one_owner_a_tunable() {
+    let error = governor(Policy::default())
+        .register(tunable(Scope::Netns), "other")
+        .unwrap_err();
+    assert!(error.to_string().contains("tcp-buffer"), "{error}");
+}
+
+#[test]
+fn moves_into_bounds_and_refuses_at_them() {
+    let governor = governor(Policy::default());
+    let now = Instant::now();
+    assert_eq!(
+        governor.decide(&to(5000), &current(200), &machine(), now),
+        Decision::Apply(current(1000))
+    );
+    for present in [1000, 4000] {
+        // 4000: an admin went past the bound. A rise must not become a fall.
+        assert_eq!(
+            governor.decide(&to(8000), &current(present), &machine(), now),
+            Decision::Refuse(Refusal::AtBound { bound: 1000 })
+        );
+    }
+}
+
+#[test]
+fn rests_between_changes_and_directions() {
+    let mut governor = governor(Policy::default());
+    let start = Instant::now();
+    governor.changed(&knob(), 1, start);
+    let at = |ms| start + Duration::from_millis(ms);
+    let decide =
+        |proposal: &Proposal, ms| governor.decide(proposal, &current(200), &machine(), at(ms));
+    assert!(matches!(
+        decide(&to(400), 10),
+        Decision::Refuse(Refusal::CoolDown(_))
+    ));
+    assert!(matches!(decide(&to(400), 50), Decision::Apply(_)));
+    assert!(matches!(
+        decide(&to(100), 50),
+        Decision::Refuse(Refusal::Hysteresis(_))
+    ));
+    let harm = Proposal {
+        urgency: Urgency::Harm,
+        ..to(100)
+    };
+    assert!(matches!(decide(&harm, 1), Decision::Apply(_)));
+    assert!(matches!(decide(&to(100), 61_000), Decision::Apply(_)));
+}
+
+#[test]
+fn counts_reversals_and_the_hour() {
+    let mut governor = governor(Policy {
+        changes_per_hour: 3,
+        ..Policy::default()
+    });
+    let start = Instant::now();
+    for (i, direction) in [1, -1, -1].into_iter().enumerate() {
+        governor.changed(&knob(), direction, start + Duration::from_secs(i as u64));
+    }
+    assert_eq!(governor.history(&knob()).unwrap().reversals, 1);
+    let later = |s| start + Duration::from_secs(s);
+    let lower = to(60);
+    assert_eq!(
+        governor.decide(&lower, &current(200), &machine(), later(100)),
+        Decision::Refuse(Refusal::HourlyLimit(3))
+    );
+    assert!(matches!(
+        governor.decide(&lower, &current(200), &machine(), later(3700)),
+        Decision::Apply(_)
+    ));
+}
+
+#[test]
+fn the_admins_word_and_harm_stand() {
+    let mut governor = governor(Policy::default());
+    let now = Instant::now();
+    governor.hold(knob(), "sysctl (process 7)".into());
+    let Decision::Refuse(refusal) = governor.decide(&to(400), &current(200), &machine(), now)
+    else {
+        panic!("held")
+    };
+    assert!(refusal.to_string().contains("sysctl (process 7)") && refusal.is_news());
+    governor.rearm(&knob());
+    governor.harmed(&knob(), now);
+    assert!(matches!(
+        governor.decide(&to(400), &current(200), &machine(), now),
+        Decision::Refuse(Refusal::Resting(_))
+    ));
+}
+
+#[test]
+fn modes_and_scope() {
+    let now = Instant::now();
+    for (mode, wanted) in [
+        (Mode::Observe, Decision::Refuse(Refusal::Observing)),
+        (Mode::Advise, Decision::Advise(current(400))),
+        (Mode::Auto, Decision::Apply(current(400))),
+    ] {
+        let governor = governor(Policy {
+            mode,
+            ..Policy::default()
+        });
+        assert_eq!(
+            governor.decide(&to(400), &current(200), &machine(), now),
+            wanted
+        );
+        assert_eq!(mode.to_string().parse::<Mode>().unwrap(), mode);
+    }
+    let mut governor = Governor::new(Policy {
+        global: false,
+        ..Policy::default()
+    });
+    governor
+        .register(tunable(Scope::Global), "tcp-buffer")
+        .unwrap();
+    assert_eq!(
+        governor.decide(&to(400), &current(200), &machine(), now),
+        Decision::Refuse(Refusal::GlobalDenied)
+    );
+}
+
+proptest! {
+    #[test]
+    fn never_leaves_the_bounds(target in any::<i64>(), present in 0i64..1_000_000) {
+        let governor = governor(Policy::default());
+        if let Decision::Apply(value) =
+            governor.decide(&to(target), &current(present), &machine(), Instant::now())
+        {
+            prop_assert!((50..=1000).contains(&value.last()));
+            prop_assert_eq!(value.direction_from(&current(present)), to(target).target.direction_from(&current(present)));
+        }
+    }
+}

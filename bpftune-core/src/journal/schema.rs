@@ -1,0 +1,136 @@
+//! The tables, and what may be opened.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{JournalError, error::Doing};
+
+/// The schema that this version writes.
+pub(super) const VERSION: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE run (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    boot_id TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    started INTEGER NOT NULL,   -- unix milliseconds, as all times here
+    ended INTEGER,              -- NULL: runs, or was killed
+    mode TEXT NOT NULL,
+    version TEXT NOT NULL,
+    how TEXT                    -- how it ended
+);
+CREATE TABLE decision (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    run INTEGER REFERENCES run(id),
+    at INTEGER NOT NULL,
+    boot_id TEXT NOT NULL,
+    tuner TEXT NOT NULL,
+    scenario TEXT NOT NULL,
+    tunable TEXT NOT NULL,
+    netns INTEGER NOT NULL,     -- SO_NETNS_COOKIE
+    place TEXT NOT NULL,        -- the way into the namespace
+    verdict TEXT NOT NULL,      -- intended applied failed advised refused
+    old TEXT NOT NULL,
+    new TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    signal TEXT,                -- JSON
+    note TEXT NOT NULL DEFAULT '',
+    reverts INTEGER REFERENCES decision(id),
+    outcome TEXT NOT NULL DEFAULT ''  -- what its trial said
+);
+CREATE INDEX decision_knob ON decision (boot_id, netns, tunable);
+CREATE TABLE original (
+    boot_id TEXT NOT NULL,
+    netns INTEGER NOT NULL,
+    tunable TEXT NOT NULL,
+    place TEXT NOT NULL,
+    value TEXT NOT NULL,        -- before our first change
+    first INTEGER NOT NULL REFERENCES decision(id),
+    state TEXT NOT NULL,        -- held restored kept admin gone
+    note TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (boot_id, netns, tunable)
+);
+CREATE TABLE hold (
+    boot_id TEXT NOT NULL,
+    netns INTEGER NOT NULL,
+    tunable TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    by TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (boot_id, netns, tunable)
+);
+CREATE VIEW changes AS
+    SELECT 'D' || id AS id, datetime(at / 1000, 'unixepoch', 'localtime') AS time, tuner, tunable,
+           place, old, new, verdict, outcome, reason
+    FROM decision WHERE verdict IN ('intended', 'applied', 'failed') ORDER BY decision.id;
+";
+
+fn newer(path: &Path, found: i64) -> JournalError {
+    JournalError::Newer {
+        path: path.to_owned(),
+        found,
+        known: VERSION,
+    }
+}
+
+/// Checks a file without touching it, then opens it for writing.
+pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
+    let existed = path.metadata().is_ok_and(|meta| meta.len() > 0);
+    if path.metadata().is_ok_and(|meta| meta.len() == 0) {
+        return Err(JournalError::Damaged {
+            path: path.to_owned(),
+            detail: "the file is empty".into(),
+        });
+    }
+    if existed {
+        // A leftover -wal of a killed run is part of the file: reading needs it, and read-only
+        // opening leaves both as they are.
+        let _checked = open_read_only(path)?;
+    }
+    let connection = Connection::open(path).doing("open", path)?;
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -256;
+             PRAGMA temp_store = MEMORY; PRAGMA busy_timeout = 2000;",
+        )
+        .doing("prepare", path)?;
+    if !existed {
+        connection
+            .execute_batch(&format!(
+                "BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"
+            ))
+            .doing("create", path)?;
+    }
+    Ok(connection)
+}
+
+/// Opens an existing journal for reading.
+pub(super) fn open_read_only(path: &Path) -> Result<Connection, JournalError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).doing("open", path)?;
+    connection
+        .execute_batch("PRAGMA cache_size = -256; PRAGMA busy_timeout = 2000;")
+        .doing("open", path)?;
+    let version: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .doing("read", path)?;
+    if version > VERSION {
+        return Err(newer(path, version));
+    }
+    let check: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .doing("check", path)?;
+    if check != "ok" || version == 0 {
+        let detail = if version == 0 {
+            "it holds no bpftune tables".into()
+        } else {
+            check
+        };
+        return Err(JournalError::Damaged {
+            path: path.to_owned(),
+            detail,
+        });
+    }
+    Ok(connection)
+}

@@ -1,0 +1,194 @@
+//! Back to the start: every original value that is ours to restore.
+
+use std::{fmt, fs, path::Path};
+
+use crate::{
+    Error, Knob, Result, Value,
+    journal::{self, Hold, Journal, Original, OriginalState},
+    netns::Namespaces,
+    sysctl,
+};
+
+/// What restoring did, knob by knob.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Back at the original value, which is named.
+    pub restored: Vec<(Knob, Value)>,
+    /// Somebody else wrote them since; their value stands and is named.
+    pub left: Vec<(Knob, Value)>,
+    /// The namespace is gone, its values with it.
+    pub gone: Vec<Knob>,
+    /// They could not be restored, and why.
+    pub failed: Vec<(Knob, String)>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (knob, value) in &self.restored {
+            writeln!(f, "restored {knob} to \"{value}\"")?;
+        }
+        for (knob, value) in &self.left {
+            writeln!(
+                f,
+                "left {knob} at \"{value}\": somebody else wrote it after bpftune"
+            )?;
+        }
+        for knob in &self.gone {
+            writeln!(f, "{knob} is gone, its value with it")?;
+        }
+        for (knob, why) in &self.failed {
+            writeln!(f, "could not restore {knob}: {why}")?;
+        }
+        if self.restored.is_empty()
+            && self.left.is_empty()
+            && self.gone.is_empty()
+            && self.failed.is_empty()
+        {
+            writeln!(f, "nothing to restore")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whose the present value of a knob is.
+enum Whose {
+    Original,
+    Ours,
+    Somebodys(Value),
+    Gone,
+    Unreadable(String),
+}
+
+fn whose(namespaces: &mut Namespaces, original: &Original) -> Whose {
+    match sysctl::read(namespaces, &original.knob) {
+        Ok(now) if now == original.value => Whose::Original,
+        Ok(now) if original.ours.contains(&now) => Whose::Ours,
+        Ok(now) => Whose::Somebodys(now),
+        Err(Error::NetnsGone(_)) => Whose::Gone,
+        Err(error) => Whose::Unreadable(error.to_string()),
+    }
+}
+
+/// Restores every knob of this boot that still has a value of ours, in every namespace that still
+/// exists. A value that somebody else wrote stands, and the knob is left to them. A journal that
+/// cannot be written (full disk) does not stop the restoring: the next run finds the originals in
+/// place and closes them then.
+///
+/// # Errors
+/// Where the journal cannot be read.
+pub fn restore(journal: &mut Journal, namespaces: &mut Namespaces) -> Result<Report> {
+    let originals = journal.held()?;
+    Ok(restore_these(originals, journal, namespaces))
+}
+
+/// The same for some originals only.
+pub(crate) fn restore_these(
+    originals: Vec<Original>,
+    journal: &mut Journal,
+    namespaces: &mut Namespaces,
+) -> Report {
+    let mut report = Report::default();
+    for original in originals {
+        let knob = original.knob.clone();
+        let (state, note) = match whose(namespaces, &original) {
+            Whose::Original => (OriginalState::Restored, "was back already"),
+            Whose::Ours => match sysctl::write(namespaces, &knob, &original.value) {
+                Ok(()) => {
+                    report.restored.push((knob.clone(), original.value));
+                    (OriginalState::Restored, "")
+                }
+                Err(error) => {
+                    report.failed.push((knob, error.to_string()));
+                    continue;
+                }
+            },
+            Whose::Somebodys(now) => {
+                let hold = Hold {
+                    knob: knob.clone(),
+                    since: journal::now_ms(),
+                    by: "somebody".into(),
+                    value: now.to_string(),
+                };
+                report.left.push((knob.clone(), now));
+                if let Err(error) = journal.hold(&hold) {
+                    tracing::warn!("{error}");
+                }
+                (OriginalState::Admin, "somebody else wrote it")
+            }
+            Whose::Gone => {
+                report.gone.push(knob.clone());
+                (OriginalState::Gone, "the namespace is gone")
+            }
+            Whose::Unreadable(why) => {
+                report.failed.push((knob, why));
+                continue;
+            }
+        };
+        if let Err(error) = journal.close(&knob, state, note) {
+            tracing::warn!("{error}");
+        }
+    }
+    report
+}
+
+/// What can be read of a journal that cannot be opened as it should be.
+#[derive(Debug)]
+pub struct Salvage {
+    /// Originals whose knob has a value of ours now: these are safe to restore.
+    pub safe: Vec<Original>,
+    /// Readable, but the present value is neither ours nor the original: left alone.
+    pub unsure: Vec<Original>,
+    /// Why reading stopped, where it did.
+    pub stopped: Option<String>,
+}
+
+/// Reads a damaged or newer journal from a copy; the file itself is not touched.
+///
+/// # Errors
+/// Where the file cannot be copied.
+pub fn salvage(state_dir: &Path, scratch: &Path, namespaces: &mut Namespaces) -> Result<Salvage> {
+    let path = journal::file(state_dir);
+    for suffix in ["", "-wal"] {
+        let from = format!("{}{suffix}", path.display());
+        let to = scratch.join(format!("journal.db{suffix}"));
+        if suffix.is_empty() || Path::new(&from).exists() {
+            fs::copy(&from, &to).map_err(Error::file("copy", from))?;
+        }
+    }
+    let mut found = Salvage {
+        safe: Vec::new(),
+        unsure: Vec::new(),
+        stopped: None,
+    };
+    let originals = match Journal::open_unchecked(scratch).and_then(|j| j.held()) {
+        Ok(originals) => originals,
+        Err(error) => {
+            found.stopped = Some(error.to_string());
+            Vec::new()
+        }
+    };
+    for original in originals {
+        match whose(namespaces, &original) {
+            Whose::Ours => found.safe.push(original),
+            Whose::Original | Whose::Gone => {}
+            Whose::Somebodys(_) | Whose::Unreadable(_) => found.unsure.push(original),
+        }
+    }
+    Ok(found)
+}
+
+/// Writes the safe ones back.
+pub fn restore_salvaged(salvage: &Salvage, namespaces: &mut Namespaces) -> Report {
+    let mut report = Report::default();
+    for original in &salvage.safe {
+        match sysctl::write(namespaces, &original.knob, &original.value) {
+            Ok(()) => report
+                .restored
+                .push((original.knob.clone(), original.value.clone())),
+            Err(error) => report
+                .failed
+                .push((original.knob.clone(), error.to_string())),
+        }
+    }
+    report
+}

@@ -1,0 +1,104 @@
+//! Sysctls of the calling thread's network namespace, by files under /proc/sys.
+//!
+//! /proc/sys/net shows the namespace of the thread that opens the file, so callers enter the
+//! namespace first: see [`Namespaces`](crate::netns::Namespaces).
+
+use std::{fs, io, path::PathBuf};
+
+use crate::{Error, Knob, Result, Value, netns::Namespaces};
+
+/// The file of a sysctl: "net.ipv4.tcp_rmem" is /proc/sys/net/ipv4/tcp_rmem. As in sysctl(8), a
+/// name that has a slash before its first dot is taken with slashes as separators.
+#[must_use]
+pub fn path(name: &str) -> PathBuf {
+    let slashes_first = name
+        .find('/')
+        .is_some_and(|slash| name.find('.').is_none_or(|dot| slash < dot));
+    let mut path = PathBuf::from("/proc/sys");
+    path.push(if slashes_first {
+        name.to_owned()
+    } else {
+        name.replace('.', "/")
+    });
+    path
+}
+
+/// Reads a knob in its namespace.
+///
+/// # Errors
+/// [`Error::NetnsGone`], [`Error::SysctlRead`] (missing on this kernel, or no numbers in it).
+pub fn read(namespaces: &mut Namespaces, knob: &Knob) -> Result<Value> {
+    let text = namespaces.within(knob.netns, || fs::read_to_string(path(&knob.tunable)))?;
+    let unreadable = |source| Error::SysctlRead {
+        name: knob.tunable.clone(),
+        netns: knob.netns,
+        source,
+    };
+    let text = text.map_err(unreadable)?;
+    text.parse().map_err(|error: Error| {
+        unreadable(io::Error::new(
+            io::ErrorKind::InvalidData,
+            error.to_string(),
+        ))
+    })
+}
+
+/// Writes a knob and reads it back.
+///
+/// # Errors
+/// [`Error::SysctlWrite`] with the kernel's errno, [`Error::ReadBack`] where the kernel took the
+/// write and shows something else.
+pub fn write(namespaces: &mut Namespaces, knob: &Knob, value: &Value) -> Result<()> {
+    let file = path(&knob.tunable);
+    // One write(2) call: the kernel takes a row of numbers whole or not at all.
+    namespaces
+        .within(knob.netns, || {
+            let mut file = fs::OpenOptions::new().write(true).open(&file)?;
+            io::Write::write_all(&mut file, value.to_string().as_bytes())
+        })?
+        .map_err(|source| Error::SysctlWrite {
+            name: knob.tunable.clone(),
+            value: value.clone(),
+            netns: knob.netns,
+            source,
+        })?;
+    let found = read(namespaces, knob)?;
+    if found == *value {
+        Ok(())
+    } else {
+        Err(Error::ReadBack {
+            name: knob.tunable.clone(),
+            wrote: value.clone(),
+            found,
+            netns: knob.netns,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_paths() {
+        assert_eq!(
+            path("net.ipv4.tcp_rmem"),
+            PathBuf::from("/proc/sys/net/ipv4/tcp_rmem")
+        );
+        assert_eq!(
+            path("net/ipv4/conf/eth0.1/mtu"),
+            PathBuf::from("/proc/sys/net/ipv4/conf/eth0.1/mtu")
+        );
+    }
+
+    #[test]
+    fn a_missing_sysctl_is_named() {
+        let mut namespaces = Namespaces::new().unwrap();
+        let knob = Knob {
+            tunable: "net.ipv4.no_such".into(),
+            netns: namespaces.own(),
+        };
+        let error = read(&mut namespaces, &knob).unwrap_err().to_string();
+        assert!(error.contains("net.ipv4.no_such"), "{error}");
+    }
+}

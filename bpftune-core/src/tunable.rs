@@ -1,0 +1,68 @@
+//! What can be changed: the declaration of a kernel parameter.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Machine, NetnsCookie};
+
+/// Derives the safe range of each number of a tunable from the machine as it is now.
+pub type Bound = fn(&Machine) -> Vec<(i64, i64)>;
+
+/// Whether each network namespace has its own value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// One value for the host.
+    Global,
+    /// One value per network namespace.
+    Netns,
+}
+
+/// A kernel parameter that a tuner may ask to change. One tuner owns it.
+#[derive(Clone)]
+pub struct Tunable {
+    /// The sysctl's dotted name: "net.ipv4.tcp_rmem".
+    pub name: &'static str,
+    /// One value, or one a namespace.
+    pub scope: Scope,
+    /// Unit of the numbers: "bytes", "pages", "boolean".
+    pub unit: &'static str,
+    /// What it does, in one sentence.
+    pub about: &'static str,
+    /// The range that a proposal is moved into. It never lowers a value that an admin set higher:
+    /// the governor refuses instead.
+    pub bound: Bound,
+}
+
+impl fmt::Debug for Tunable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tunable {
+            name,
+            scope,
+            unit,
+            about: _,
+            bound: _,
+        } = self;
+        f.debug_struct("Tunable")
+            .field("name", name)
+            .field("scope", scope)
+            .field("unit", unit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A tunable in one place: what is read, written, held and restored.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Knob {
+    /// The tunable's dotted name.
+    pub tunable: String,
+    /// The namespace; for a global tunable the host's own.
+    pub netns: NetnsCookie,
+}
+
+impl fmt::Display for Knob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.tunable, self.netns)
+    }
+}

@@ -1,0 +1,91 @@
+//! What a tuner is, and what it may see and say.
+
+use std::{os::fd::BorrowedFd, time::Duration};
+
+use crate::{Knob, Machine, NetnsCookie, Result, Signal, Tunable, Value, bpf::HookStatus};
+
+/// Turns signals into proposals.
+///
+/// A tuner holds no file, no map and no clock: the same signals and the same view give the same
+/// proposals, so it is tested with recorded signals. It never writes a parameter; the
+/// [`Governor`](crate::governor::Governor) decides and the engine writes.
+pub trait Tuner {
+    /// Its name, as in the config and on the command line: "tcp-buffer".
+    fn name(&self) -> &'static str;
+
+    /// What it does, in one sentence.
+    fn about(&self) -> &'static str;
+
+    /// The tunables it owns. Two tuners that declare the same are refused at start.
+    fn tunables(&self) -> Vec<Tunable>;
+
+    /// What should change because of this signal: mostly nothing.
+    fn on_signal(&mut self, signal: &Signal, view: &dyn View) -> Vec<Proposal>;
+
+    /// The host is short of memory (PSI): what can be given back? Called at most every two seconds.
+    fn on_memory_pressure(&mut self, view: &dyn View) -> Vec<Proposal> {
+        let _ = view;
+        Vec::new()
+    }
+}
+
+/// What a tuner may look at.
+pub trait View {
+    /// The value now, or `None` where this kernel or namespace has no such tunable.
+    fn value(&self, knob: &Knob) -> Option<Value>;
+
+    /// The host's memory and the like, as they are now.
+    fn machine(&self) -> &Machine;
+
+    /// The host's own namespace, where global tunables live.
+    fn host_netns(&self) -> NetnsCookie;
+
+    /// The knobs that differ from the value they had before the first change, with that value.
+    fn changed(&self) -> Vec<(Knob, Value)>;
+}
+
+/// A change that a tuner wants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposal {
+    /// What and where.
+    pub knob: Knob,
+    /// The wanted value; the governor moves it into the tunable's bounds.
+    pub target: Value,
+    /// Why, for a person, with the figures: the end of the sentence "... because ".
+    pub reason: String,
+    /// Whether it may cut through cool-down and hysteresis.
+    pub urgency: Urgency,
+}
+
+/// How pressing a proposal is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Urgency {
+    /// Gains something: cool-down, hysteresis and the hourly limit apply.
+    #[default]
+    Gain,
+    /// Averts harm (memory pressure): may reverse an earlier change at once.
+    Harm,
+}
+
+/// Where a tuner's signals come from: a file descriptor for the engine's epoll set.
+pub trait Source {
+    /// Readable when there is something to drain.
+    fn fd(&self) -> BorrowedFd<'_>;
+
+    /// Takes everything that waits; never blocks.
+    fn drain(&mut self, out: &mut Vec<Signal>) -> Result<()>;
+
+    /// Each hook, and if it is off, why.
+    fn hooks(&self) -> &[HookStatus];
+
+    /// Asks for silence about this scenario in this namespace for a while: nothing can be done about
+    /// it now. A source may ignore it.
+    fn quiet(&mut self, netns: NetnsCookie, scenario: &str, how_long: Duration) {
+        let _ = (netns, scenario, how_long);
+    }
+
+    /// Kernel memory held by its maps, bytes.
+    fn map_bytes(&self) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,34 @@
+//! Compiles each enabled tuner's BPF program.
+use std::{env, ffi::OsString, path::PathBuf};
+
+/// Feature and folder.
+const TUNERS: &[(&str, &str)] = &[("CARGO_FEATURE_TCP_BUFFER", "tcp_buffer")];
+
+fn main() {
+    let var = |name: &str| {
+        PathBuf::from(env::var_os(name).unwrap_or_else(|| panic!("cargo sets {name}")))
+    };
+    let include = var("DEP_BPFTUNE_CORE_INCLUDE");
+    println!("cargo::rerun-if-changed={}", include.display());
+    for (_, name) in TUNERS
+        .iter()
+        .filter(|(feature, _)| env::var_os(feature).is_some())
+    {
+        let source = var("CARGO_MANIFEST_DIR")
+            .join("src")
+            .join(name)
+            .join(format!("{name}.bpf.c"));
+        println!("cargo::rerun-if-changed={}", source.display());
+        if let Err(error) = libbpf_cargo::SkeletonBuilder::new()
+            .source(&source)
+            .obj(var("OUT_DIR").join(format!("{name}.bpf.o")))
+            .clang_args([OsString::from("-I"), include.clone().into_os_string()])
+            .build()
+        {
+            println!(
+                "cargo::error=compiling {} failed (is clang installed? `cargo xtask setup` installs it): {error:?}",
+                source.display()
+            );
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! From signals to proposals: no I/O, no clock.
+
+use bpftune_core::{
+    Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Urgency, Value, View,
+    learner::{grow_limit, shrink_towards},
+};
+
+pub(super) const RECEIVE_LIMITED: &str = "receive-limited";
+pub(super) const SEND_LIMITED: &str = "send-limited";
+pub(super) const MEMORY_EXCEEDED: &str = "memory-exceeded";
+
+const RMEM: &str = "net.ipv4.tcp_rmem";
+const WMEM: &str = "net.ipv4.tcp_wmem";
+const TCP_MEM: &str = "net.ipv4.tcp_mem";
+const MODERATE: &str = "net.ipv4.tcp_moderate_rcvbuf";
+const RMEM_MAX: &str = "net.core.rmem_max";
+const WMEM_MAX: &str = "net.core.wmem_max";
+
+/// The kernel's autotuning wants twice the window that a round trip fills, so that slow start can
+/// double it (tcp_rcv_space_adjust, tcp_sndbuf_expand).
+const HEADROOM: f64 = 2.0;
+/// The rate was measured under the limit, so the path's own is unknown: guess twice as much.
+const GROWTH: f64 = 2.0;
+/// Buffer bytes per payload byte where the kernel does not say (skb overhead).
+const OVERHEAD: f64 = 2.0;
+
+/// The tuner. It remembers nothing: all it needs is in the signal and the view.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TcpBuffer;
+
+/// The most one socket's buffer limit may be: a 64th of memory (twice what the kernel derives at
+/// boot), and a quarter of what TCP as a whole has left before it is under pressure.
+fn socket_bound(machine: &Machine) -> i64 {
+    let free = machine
+        .tcp_memory_pressure
+        .saturating_sub(machine.tcp_memory);
+    i64::try_from((machine.memory_total / 64).min(free / 4))
+        .unwrap_or(i64::MAX)
+        .min(i64::from(i32::MAX / 2))
+}
+
+fn socket_row(machine: &Machine) -> Vec<(i64, i64)> {
+    vec![(0, i64::MAX), (0, i64::MAX), (4096, socket_bound(machine))]
+}
+
+fn socket_single(machine: &Machine) -> Vec<(i64, i64)> {
+    vec![(4096, socket_bound(machine))]
+}
+
+/// TCP as a whole: pressure at most an eighth of memory, the hard limit three sixteenths (twice what
+/// the kernel derives at boot).
+fn tcp_mem_bound(machine: &Machine) -> Vec<(i64, i64)> {
+    let pages = (machine.memory_total / machine.page_size.max(1)) as i64;
+    vec![(0, pages * 3 / 32), (0, pages / 8), (0, pages * 3 / 16)]
+}
+
+impl Tuner for TcpBuffer {
+    fn name(&self) -> &'static str {
+        super::NAME
+    }
+
+    fn about(&self) -> &'static str {
+        "sizes TCP buffer limits to the bandwidth-delay product of real connections"
+    }
+
+    fn tunables(&self) -> Vec<Tunable> {
+        let tunable = |name, scope, unit, about, bound| Tunable {
+            name,
+            scope,
+            unit,
+            about,
+            bound,
+        };
+        vec![
+            tunable(
+                RMEM,
+                Scope::Netns,
+                "bytes",
+                "receive buffer of a TCP socket: min, default, max",
+                socket_row,
+            ),
+            tunable(
+                WMEM,
+                Scope::Netns,
+                "bytes",
+                "send buffer of a TCP socket: min, default, max",
+                socket_row,
+            ),
+            tunable(
+                MODERATE,
+                Scope::Netns,
+                "boolean",
+                "receive buffer autotuning",
+                |_| vec![(0, 1)],
+            ),
+            tunable(
+                TCP_MEM,
+                Scope::Global,
+                "pages",
+                "memory of all TCP sockets: low, pressure, max",
+                tcp_mem_bound,
+            ),
+            tunable(
+                RMEM_MAX,
+                Scope::Global,
+                "bytes",
+                "largest SO_RCVBUF, and receive window scale",
+                socket_single,
+            ),
+            tunable(
+                WMEM_MAX,
+                Scope::Global,
+                "bytes",
+                "largest SO_SNDBUF",
+                socket_single,
+            ),
+        ]
+    }
+
+    fn on_signal(&mut self, signal: &Signal, view: &dyn View) -> Vec<Proposal> {
+        match signal.scenario.as_ref() {
+            RECEIVE_LIMITED => receive_limited(signal, view),
+            SEND_LIMITED => send_limited(signal, view),
+            MEMORY_EXCEEDED => memory_exceeded(signal, view),
+            _ => Vec::new(),
+        }
+    }
+
+    fn on_memory_pressure(&mut self, view: &dyn View) -> Vec<Proposal> {
+        give_back(view, "the host is short of memory (PSI)")
+    }
+}
+
+/// The figures of a signal about one connection.
+struct Path {
+    buffer: f64,
+    limit: u64,
+    rate: f64,
+    min_rtt_us: f64,
+    locked: bool,
+}
+
+impl Path {
+    fn of(signal: &Signal) -> Option<Path> {
+        let figure = |name| signal.figure(name);
+        Some(Path {
+            buffer: figure("buffer")?,
+            limit: figure("limit")? as u64,
+            rate: figure("rate")?,
+            min_rtt_us: figure("min_rtt")?,
+            locked: figure("locked")? != 0.0,
+        })
+    }
+
+    /// Payload in flight on the path, as far as it was measured: the bandwidth-delay product.
+    fn bdp(&self) -> f64 {
+        self.rate * self.min_rtt_us / 1e6
+    }
+
+    fn story(&self, subject: &str, held_by: &str) -> String {
+        format!(
+            "the connection on {subject} moves {:.1} Mbit/s over a round trip of {:.1} ms with its {held_by} buffer \
+             full at {}, and no queue stands in the path",
+            self.rate * 8e-6,
+            self.min_rtt_us / 1e3,
+            bytes(self.buffer),
+        )
+    }
+}
+
+fn bytes(n: f64) -> String {
+    if n >= 1048576.0 {
+        format!("{:.1} MiB", n / 1048576.0)
+    } else {
+        format!("{:.0} KiB", n / 1024.0)
+    }
+}
+
+fn knob(name: &str, signal: &Signal) -> Knob {
+    Knob {
+        tunable: name.into(),
+        netns: signal.netns,
+    }
+}
+
+fn gain(knob: Knob, target: Value, reason: String) -> Vec<Proposal> {
+    vec![Proposal {
+        knob,
+        target,
+        reason,
+        urgency: Urgency::Gain,
+    }]
+}
+
+/// Raises the last number to the measured need, where it is not there yet.
+fn raise(knob: Knob, need: f64, reason: String, view: &dyn View) -> Vec<Proposal> {
+    let Some(now) = view.value(&knob) else {
+        return Vec::new();
+    };
+    let limit = u64::try_from(now.last()).unwrap_or(0);
+    let target = grow_limit(limit, need as u64, GROWTH);
+    gain(
+        knob,
+        now.with_last(i64::try_from(target).unwrap_or(i64::MAX)),
+        reason,
+    )
+}
+
+fn receive_limited(signal: &Signal, view: &dyn View) -> Vec<Proposal> {
+    let Some(path) = Path::of(signal) else {
+        return Vec::new();
+    };
+    let ratio = signal.figure("scaling_ratio").unwrap_or(0.0);
+    let overhead = if ratio > 0.0 {
+        (256.0 / ratio).clamp(1.0, 4.0)
+    } else {
+        OVERHEAD
+    };
+    let need = path.bdp() * HEADROOM * overhead;
+    let story = path.story(&signal.subject, "receive");
+    if path.locked {
+        return raise_locked(RMEM_MAX, "SO_RCVBUF", &path, need, &story, view);
+    }
+    if signal.figure("moderate_rcvbuf") == Some(0.0) {
+        let reason = format!("{story}; autotuning is off, so it cannot grow");
+        return gain(knob(MODERATE, signal), Value::from(1), reason);
+    }
+    if stale(&path, view, &knob(RMEM, signal)) {
+        return Vec::new();
+    }
+    let reason = format!(
+        "{story}; its window scale bounds what it can use, later connections get all of it"
+    );
+    raise(knob(RMEM, signal), need, reason, view)
+}
+
+fn send_limited(signal: &Signal, view: &dyn View) -> Vec<Proposal> {
+    let Some(path) = Path::of(signal) else {
+        return Vec::new();
+    };
+    let need = path.bdp() * HEADROOM * OVERHEAD;
+    let story = path.story(&signal.subject, "send");
+    if path.locked {
+        return raise_locked(WMEM_MAX, "SO_SNDBUF", &path, need, &story, view);
+    }
+    if stale(&path, view, &knob(WMEM, signal)) {
+        return Vec::new();
+    }
+    raise(knob(WMEM, signal), need, story, view)
+}
+
+/// The limit has been raised since this event was sent.
+fn stale(path: &Path, view: &dyn View, knob: &Knob) -> bool {
+    view.value(knob)
+        .is_none_or(|now| now.last() as u64 > path.limit)
+}
+
+/// The application fixed its buffer. Only where the kernel cut its wish down to the maximum (it keeps
+/// twice what was asked for) does a larger maximum help, and only sockets made later.
+fn raise_locked(
+    name: &str,
+    option: &str,
+    path: &Path,
+    need: f64,
+    story: &str,
+    view: &dyn View,
+) -> Vec<Proposal> {
+    let knob = Knob {
+        tunable: name.into(),
+        netns: view.host_netns(),
+    };
+    let Some(now) = view.value(&knob) else {
+        return Vec::new();
+    };
+    if path.buffer < 2.0 * now.last() as f64 {
+        return Vec::new();
+    }
+    let reason = format!(
+        "{story}; the application fixed it with {option}, which {name} cut down: applications that ask again get more"
+    );
+    raise(knob, need / OVERHEAD, reason, view)
+}
+
+fn memory_exceeded(signal: &Signal, view: &dyn View) -> Vec<Proposal> {
+    let machine = view.machine();
+    let knob = Knob {
+        tunable: TCP_MEM.into(),
+        netns: view.host_netns(),
+    };
+    let used = machine.tcp_memory as f64 / 1048576.0;
+    if machine.memory_available < machine.memory_total / 4 {
+        return give_back(
+            view,
+            &format!("TCP holds {used:.0} MiB, its limit, and the host has little memory free"),
+        );
+    }
+    let Some(now) = view.value(&knob) else {
+        return Vec::new();
+    };
+    let bounds = tcp_mem_bound(machine);
+    let target: Vec<i64> = now
+        .numbers()
+        .iter()
+        .zip(&bounds)
+        .map(|(&n, &(_, high))| (n + n / 2).min(high).max(n))
+        .collect();
+    let reason = format!(
+        "TCP holds {used:.0} MiB and runs into its limit (the connection on {} was refused more), while {:.0} % of \
+         the host's memory is free",
+        signal.subject,
+        machine.memory_available as f64 * 100.0 / machine.memory_total.max(1) as f64
+    );
+    gain(knob, Value::new(target), reason)
+}
+
+/// Halfway back to the original, for every limit that was raised.
+fn give_back(view: &dyn View, why: &str) -> Vec<Proposal> {
+    view.changed()
+        .into_iter()
+        .filter(|(knob, _)| [RMEM, WMEM, RMEM_MAX, WMEM_MAX].contains(&knob.tunable.as_str()))
+        .filter_map(|(knob, original)| {
+            let now = view.value(&knob)?;
+            let target = shrink_towards(
+                u64::try_from(now.last()).ok()?,
+                u64::try_from(original.last()).ok()?,
+            );
+            let target = now.with_last(i64::try_from(target).ok()?);
+            (target != now).then(|| Proposal {
+                knob,
+                target,
+                reason: why.to_owned(),
+                urgency: Urgency::Harm,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

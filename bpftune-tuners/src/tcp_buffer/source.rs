@@ -1,0 +1,180 @@
+//! From the BPF program's events to signals.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
+
+use bpftune_core::{
+    Error, Figure, NetnsCookie, Result, Signal, Source,
+    bpf::{EventHeader, Events, HookStatus, Hooks},
+};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use nix::{
+    sys::eventfd::{EfdFlags, EventFd},
+    time::{ClockId, clock_gettime},
+};
+
+/// Scenario numbers of the BPF program and their names.
+pub(super) const SCENARIOS: [(u32, &str); 3] = [
+    (1, super::rules::RECEIVE_LIMITED),
+    (2, super::rules::SEND_LIMITED),
+    (3, super::rules::MEMORY_EXCEEDED),
+];
+
+/// The hooks of `tcp_buffer.bpf.c`.
+pub struct TcpBufferSource {
+    hooks: Hooks,
+    events: Option<Events>,
+    gates: Option<MapHandle>,
+    /// Never readable: stands in where no hook could be loaded.
+    nothing: EventFd,
+}
+
+impl TcpBufferSource {
+    pub(super) fn new() -> Result<TcpBufferSource> {
+        let object = include_bytes!(concat!(env!("OUT_DIR"), "/tcp_buffer.bpf.o"));
+        let hooks = Hooks::load(super::NAME, object, |_| Ok(()))?;
+        let events = hooks.map("events").map(Events::new).transpose()?;
+        let gates = hooks.map("gates");
+        let nothing =
+            EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(|errno| Error::System {
+                what: "eventfd".into(),
+                source: errno.into(),
+            })?;
+        Ok(TcpBufferSource {
+            hooks,
+            events,
+            gates,
+            nothing,
+        })
+    }
+}
+
+impl Source for TcpBufferSource {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.events
+            .as_ref()
+            .map_or_else(|| self.nothing.as_fd(), Events::fd)
+    }
+
+    fn drain(&mut self, out: &mut Vec<Signal>) -> Result<()> {
+        let Some(events) = &mut self.events else {
+            return Ok(());
+        };
+        out.extend(events.drain()?.iter().filter_map(|event| parse(event)));
+        Ok(())
+    }
+
+    fn hooks(&self) -> &[HookStatus] {
+        self.hooks.status()
+    }
+
+    /// Sets the gate's next opening time in the BPF map.
+    fn quiet(&mut self, netns: NetnsCookie, scenario: &str, how_long: Duration) {
+        let Some(gates) = &self.gates else { return };
+        let Some((number, _)) = SCENARIOS.iter().find(|(_, name)| *name == scenario) else {
+            return;
+        };
+        let until = monotonic_ns() + u64::try_from(how_long.as_nanos()).unwrap_or(u64::MAX / 2);
+        for locked in 0..2u32 {
+            let mut key = [0; 16];
+            key[..8].copy_from_slice(&netns.0.to_ne_bytes());
+            key[8..12].copy_from_slice(&number.to_ne_bytes());
+            key[12..].copy_from_slice(&locked.to_ne_bytes());
+            let mut gate = [0; 16];
+            gate[..8].copy_from_slice(&until.to_ne_bytes());
+            // EXIST: only what has been seen; a fixed size is a scenario of its own.
+            let _ = gates.update(&key, &gate, MapFlags::EXIST);
+        }
+    }
+
+    fn map_bytes(&self) -> u64 {
+        self.hooks.map_bytes()
+    }
+}
+
+/// The clock of bpf_ktime_get_ns: `CLOCK_MONOTONIC`.
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has this clock");
+    Duration::from(now).as_nanos() as u64
+}
+
+/// `struct tcp_buffer_event` after its head.
+fn parse(event: &[u8]) -> Option<Signal> {
+    let (head, body) = EventHeader::split(event)?;
+    let (_, scenario) = *SCENARIOS
+        .iter()
+        .find(|(number, _)| *number == head.scenario)?;
+    let u16_at = |at: usize| Some(u16::from_ne_bytes(body.get(at..at + 2)?.try_into().ok()?));
+    let u32_at = |at: usize| Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?));
+    let (buffer, limit, window) = (u32_at(0)?, u32_at(4)?, u32_at(8)?);
+    let rate = u64::from_ne_bytes(body.get(16..24)?.try_into().ok()?);
+    let (rtt, min_rtt) = (u32_at(24)?, u32_at(28)?);
+    let scaling_ratio = u16_at(32)?;
+    let (locked, moderate) = (*body.get(34)?, *body.get(35)?);
+    let (family, local_port) = (u16_at(36)?, u16_at(38)?);
+    let remote_port = u16::from_be_bytes(body.get(40..42)?.try_into().ok()?);
+    let address: [u8; 16] = body.get(42..58)?.try_into().ok()?;
+    let remote: IpAddr = if family == 10 {
+        let v6 = Ipv6Addr::from(address);
+        v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
+    } else {
+        Ipv4Addr::new(address[0], address[1], address[2], address[3]).into()
+    };
+    Some(Signal {
+        scenario: scenario.into(),
+        netns: head.netns(),
+        subject: format!(
+            "port {local_port} with {}",
+            SocketAddr::new(remote, remote_port)
+        ),
+        count: head.count,
+        figures: vec![
+            Figure::new("buffer", f64::from(buffer), "B"),
+            Figure::new("limit", f64::from(limit), "B"),
+            Figure::new("window", f64::from(window), "B"),
+            Figure::new("rate", rate as f64, "B/s"),
+            Figure::new("rtt", f64::from(rtt), "us"),
+            Figure::new("min_rtt", f64::from(min_rtt), "us"),
+            Figure::new("scaling_ratio", f64::from(scaling_ratio), "/256"),
+            Figure::new("locked", f64::from(locked), ""),
+            Figure::new("moderate_rcvbuf", f64::from(moderate), ""),
+        ],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn parses_any_bytes_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+            let _ = parse(&bytes);
+        }
+    }
+
+    #[test]
+    fn parses_an_event() {
+        let mut event = vec![0u8; 16 + 64];
+        event[0] = 2;
+        event[4] = 3;
+        event[8] = 9;
+        event[16..20].copy_from_slice(&16384u32.to_ne_bytes());
+        event[32..40].copy_from_slice(&1_000_000u64.to_ne_bytes());
+        event[52..54].copy_from_slice(&2u16.to_ne_bytes());
+        event[54..56].copy_from_slice(&5201u16.to_ne_bytes());
+        event[56..58].copy_from_slice(&443u16.to_be_bytes());
+        event[58..62].copy_from_slice(&[10, 0, 0, 2]);
+        let signal = parse(&event).unwrap();
+        assert_eq!(signal.scenario, "send-limited");
+        assert_eq!((signal.netns.0, signal.count), (9, 3));
+        assert_eq!(signal.figure("rate"), Some(1e6));
+        assert_eq!(signal.figure("buffer"), Some(16384.0));
+        assert_eq!(signal.subject, "port 5201 with 10.0.0.2:443");
+    }
+}

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Which TCP connections are held back by a buffer limit, and by which side's?
+ *
+ * Receive side, tcp_rcv_space_adjust (runs when the application has read): the
+ * limit holds a connection back where the kernel has already grown its buffer
+ * to the limit, the peer fills the whole window each round trip, and no queue
+ * stands in the path (round trip near its minimum). In any other case more
+ * buffer would only add delay.
+ *
+ * Send side, tcp_probe (runs when a segment arrives, so also for each ACK): the
+ * limit holds a connection back where the send buffer has grown to the limit,
+ * the application waits for room (SOCK_NOSPACE), everything written is already
+ * on its way, and again no queue stands in the path.
+ *
+ * Both are stable tracepoints taken by BTF; nothing is attached to a socket, so
+ * connections older than the daemon count too. A healthy connection leaves
+ * after a few loads. What is found is sent at most once per namespace, scenario
+ * and INTERVAL_NS.
+ */
+#include "bpftune/kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <bpf/bpf_core_read.h>
+#include "bpftune/event.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+#define INTERVAL_NS 10000000ULL
+
+enum scenario {
+	RECEIVE_LIMITED = 1,
+	SEND_LIMITED = 2,
+	MEMORY_EXCEEDED = 3,
+};
+
+struct tcp_buffer_event {
+	struct bpftune_event head;
+	/* The socket's buffer and the limit it ran into, bytes. */
+	__u32 buffer;
+	__u32 limit;
+	/* Receive: window last advertised. Send: bytes in flight. */
+	__u32 window;
+	/* Delivery rate, bytes per second. */
+	__u32 pad;
+	__u64 rate;
+	/* Round trip now and at its minimum, microseconds. */
+	__u32 rtt_us;
+	__u32 min_rtt_us;
+	/* Payload per 256 bytes of receive buffer; 0 where this kernel does not say. */
+	__u16 scaling_ratio;
+	/* 1: the application fixed the size with SO_RCVBUF or SO_SNDBUF. */
+	__u8 locked;
+	/* net.ipv4.tcp_moderate_rcvbuf of the namespace. */
+	__u8 moderate_rcvbuf;
+	__u16 family;
+	__u16 local_port;
+	__be16 remote_port;
+	__u8 remote_addr[16];
+	__u8 pad2[6];
+};
+
+struct gate_key {
+	__u64 netns_cookie;
+	__u32 scenario;
+	__u32 locked;
+};
+
+struct gate {
+	__u64 next_ns;
+	__u32 count;
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct gate_key);
+	__type(value, struct gate);
+} gates SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 * 1024);
+} events SEC(".maps");
+
+/* The count of events if this one may be sent now, else 0. */
+static __always_inline __u32 pass_gate(__u64 cookie, __u32 scenario, __u32 locked)
+{
+	struct gate_key key = { .netns_cookie = cookie, .scenario = scenario, .locked = locked };
+	__u64 now = bpf_ktime_get_ns();
+	struct gate *gate = bpf_map_lookup_elem(&gates, &key);
+
+	if (!gate) {
+		struct gate first = { .next_ns = now + INTERVAL_NS };
+
+		bpf_map_update_elem(&gates, &key, &first, BPF_ANY);
+		return 1;
+	}
+	__u32 count = ++gate->count;
+	if (now < gate->next_ns)
+		return 0;
+	gate->next_ns = now + INTERVAL_NS;
+	gate->count = 0;
+	return count;
+}
+
+/* A standing queue in the path shows as a round trip well above its minimum. */
+static __always_inline bool path_has_queue(__u32 rtt_us, __u32 min_rtt_us)
+{
+	return rtt_us > min_rtt_us + min_rtt_us / 2 + 1000;
+}
+
+static __always_inline void fill_peer(struct tcp_buffer_event *e, struct sock *sk)
+{
+	e->family = sk->__sk_common.skc_family;
+	e->local_port = sk->__sk_common.skc_num;
+	e->remote_port = sk->__sk_common.skc_dport;
+	if (e->family == AF_INET6 && bpf_core_field_exists(sk->__sk_common.skc_v6_daddr))
+		BPF_CORE_READ_INTO((struct in6_addr *)e->remote_addr, sk, __sk_common.skc_v6_daddr);
+	else
+		*(__u32 *)e->remote_addr = sk->__sk_common.skc_daddr;
+}
+
+SEC("tp_btf/tcp_rcv_space_adjust")
+int BPF_PROG(receive_space, struct sock *sk)
+{
+	struct net *net = sk->__sk_common.skc_net.net;
+	__u32 locked = sk->sk_userlocks & SOCK_RCVBUF_LOCK;
+	__u32 buffer = sk->sk_rcvbuf;
+	__u32 limit = net->ipv4.sysctl_tcp_rmem[2];
+	__u8 moderate = net->ipv4.sysctl_tcp_moderate_rcvbuf;
+
+	/* Without autotuning a buffer stays at its first size: that is its limit. */
+	if (!locked && moderate && buffer < limit)
+		return 0;
+
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	if (!tp)
+		return 0;
+	__u32 rtt = tp->rcv_rtt_est.rtt_us >> 3;
+	__u64 elapsed = tp->tcp_mstamp - tp->rcvq_space.time;
+
+	/* One sample per round trip, as the kernel's own autotuning takes it. */
+	if (!rtt || elapsed < rtt || elapsed > 64ULL * rtt)
+		return 0;
+	__u32 min_rtt = tp->rtt_min.s[0].v;
+
+	if (!min_rtt || min_rtt > rtt)
+		min_rtt = rtt;
+	if (path_has_queue(rtt, min_rtt))
+		return 0;
+
+	__u64 copied = tp->copied_seq - tp->rcvq_space.seq;
+	__u64 per_rtt = copied * rtt / elapsed;
+	__u32 window = tp->rcv_wnd;
+
+	if (per_rtt * 4 < (__u64)window * 3)
+		return 0;
+	/* A reader that leaves half of the buffer unread is slow itself. */
+	if ((__u32)sk->sk_backlog.rmem_alloc.counter > buffer / 2)
+		return 0;
+
+	__u64 cookie = net->net_cookie;
+	__u32 count = pass_gate(cookie, RECEIVE_LIMITED, !!locked);
+
+	if (!count)
+		return 0;
+	struct tcp_buffer_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+
+	if (!e)
+		return 0;
+	__builtin_memset(e, 0, sizeof(*e));
+	e->head.scenario = RECEIVE_LIMITED;
+	e->head.count = count;
+	e->head.netns_cookie = cookie;
+	e->buffer = buffer;
+	e->limit = limit;
+	e->window = window;
+	e->rate = copied * 1000000 / elapsed;
+	e->rtt_us = rtt;
+	e->min_rtt_us = min_rtt;
+	e->scaling_ratio = bpf_core_field_exists(tp->scaling_ratio) ? tp->scaling_ratio : 0;
+	e->locked = !!locked;
+	e->moderate_rcvbuf = moderate;
+	fill_peer(e, sk);
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+SEC("tp_btf/tcp_probe")
+int BPF_PROG(send_space, struct sock *sk)
+{
+	__u32 buffer = sk->sk_sndbuf;
+	struct net *net = sk->__sk_common.skc_net.net;
+	__u32 limit = net->ipv4.sysctl_tcp_wmem[2];
+	__u32 locked = sk->sk_userlocks & SOCK_SNDBUF_LOCK;
+
+	if (!locked && buffer < limit)
+		return 0;
+	struct socket *socket = sk->sk_socket;
+
+	if (!socket || !(socket->flags & (1UL << SOCK_NOSPACE)))
+		return 0;
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	if (!tp || tp->write_seq != tp->snd_nxt)
+		return 0;
+	__u32 in_flight = tp->snd_nxt - tp->snd_una;
+	__u32 rtt = tp->srtt_us >> 3;
+	__u32 min_rtt = tp->rtt_min.s[0].v;
+
+	if (!in_flight || !rtt)
+		return 0;
+	if (!min_rtt || min_rtt > rtt)
+		min_rtt = rtt;
+	/* The peer's window, not our buffer. */
+	if (in_flight + tp->mss_cache > tp->snd_wnd)
+		return 0;
+	if (path_has_queue(rtt, min_rtt))
+		return 0;
+
+	__u64 cookie = net->net_cookie;
+	__u32 count = pass_gate(cookie, SEND_LIMITED, !!locked);
+
+	if (!count)
+		return 0;
+	struct tcp_buffer_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+
+	if (!e)
+		return 0;
+	__builtin_memset(e, 0, sizeof(*e));
+	e->head.scenario = SEND_LIMITED;
+	e->head.count = count;
+	e->head.netns_cookie = cookie;
+	e->buffer = buffer;
+	e->limit = limit;
+	e->window = in_flight;
+	e->rate = (__u64)in_flight * 1000000 / rtt;
+	e->rtt_us = rtt;
+	e->min_rtt_us = min_rtt;
+	e->locked = !!locked;
+	e->moderate_rcvbuf = net->ipv4.sysctl_tcp_moderate_rcvbuf;
+	fill_peer(e, sk);
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+/* TCP as a whole is at its limit, or under pressure and this socket above its share. */
+SEC("tp_btf/sock_exceed_buf_limit")
+int BPF_PROG(memory_exceeded, struct sock *sk, struct proto *prot, long allocated)
+{
+	if (!bpf_skc_to_tcp_sock(sk))
+		return 0;
+	struct net *net = sk->__sk_common.skc_net.net;
+	__u64 cookie = net->net_cookie;
+	__u32 count = pass_gate(cookie, MEMORY_EXCEEDED, 0);
+
+	if (!count)
+		return 0;
+	struct tcp_buffer_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+
+	if (!e)
+		return 0;
+	__builtin_memset(e, 0, sizeof(*e));
+	e->head.scenario = MEMORY_EXCEEDED;
+	e->head.count = count;
+	e->head.netns_cookie = cookie;
+	e->rate = allocated;
+	fill_peer(e, sk);
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
