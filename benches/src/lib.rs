@@ -19,9 +19,11 @@
 //!
 //! Needs root and /dev/net/tun.
 
+pub mod daemon;
 mod error;
 pub mod link;
 pub mod netns;
+pub mod scenario;
 pub mod traffic;
 
 pub use error::{Error, Result};

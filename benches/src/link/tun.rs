@@ -113,7 +113,7 @@ pub(super) fn open(v4: Ipv4Addr, v6: Ipv6Addr) -> Result<OwnedFd> {
     Errno::result(rc).map_err(Error::doing("cannot switch segmentation offload on"))?;
 
     let inet = control(AddressFamily::Inet)?;
-    let mut set = |what: &str, number: u64, fill: &dyn Fn(&mut libc::ifreq)| {
+    let set = |what: &str, number: u64, fill: &dyn Fn(&mut libc::ifreq)| {
         let mut request = request(NAME);
         fill(&mut request);
         ioctl(&inet, what, number as _, &mut request)
