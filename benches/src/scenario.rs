@@ -42,7 +42,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    fn ends<'a>(self, link: &'a Link) -> (&'a Netns, &'a Netns, std::net::IpAddr) {
+    fn ends(self, link: &Link) -> (&Netns, &Netns, std::net::IpAddr) {
         match self {
             Direction::AToB => (&link.a, &link.b, link.addr_b().into()),
             Direction::BToA => (&link.b, &link.a, link.addr_a().into()),

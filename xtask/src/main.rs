@@ -1,2 +1,81 @@
-//! Every chore of the workspace.
-fn main() {}
+//! Every chore of the workspace. `cargo xtask --help` lists them.
+
+mod lint;
+mod needs;
+mod process;
+mod run;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Every chore of the workspace.
+#[derive(Parser)]
+#[command(
+    bin_name = "cargo xtask",
+    after_help = "\
+Examples:
+  cargo xtask demo                 see the effect, in under a minute
+  cargo xtask run                  tune this host, now; Ctrl-C restores every value
+  cargo xtask run --mode advise    only say what it would change
+  cargo xtask test                 every test; those that need root SKIP without it"
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what building and testing need (Debian, Ubuntu), or name it (others)
+    Setup {
+        /// Only say what is missing
+        #[arg(long)]
+        check: bool,
+    },
+    /// Build the daemon and run it on this host, in the foreground
+    Run {
+        /// Arguments of `bpftune run`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// See the effect on two network namespaces of the demo's own
+    Demo {
+        /// Arguments of the demo: --json, --reverse, --rate MBIT, --rtt MS
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run a tuner's scenarios and report figures against goals
+    Lab {
+        /// Arguments of the lab: a tuner's name, --json
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run every test
+    Test {
+        /// Only tests whose name contains this
+        filter: Option<String>,
+    },
+    /// Formatting, clippy, rustdoc, supported Rust version, layering, licence lines
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Setup { check } => setup::command(check),
+        Verb::Run { args } => run::daemon(&args),
+        Verb::Demo { args } => run::lab("demo", &args),
+        Verb::Lab { args } => run::lab("lab", &args),
+        Verb::Test { filter } => test::run(filter.as_deref()),
+        Verb::Lint => lint::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

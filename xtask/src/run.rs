@@ -1,0 +1,43 @@
+//! `run`, `demo`, `lab`: set up, build for speed, become the program.
+
+use crate::{
+    process::{Result, become_root, cargo, check, target_dir},
+    setup,
+};
+
+/// `bpftune run` on this host. Signals and the exit status are the daemon's own: we become it.
+pub(crate) fn daemon(args: &[String]) -> Result {
+    setup::ensure()?;
+    check(cargo().args([
+        "build",
+        "--release",
+        "--package",
+        "bpftune-tuners",
+        "--bins",
+    ]))?;
+    let args: Vec<String> = std::iter::once("run".to_owned())
+        .chain(args.iter().cloned())
+        .collect();
+    become_root(&target_dir()?.join("release/bpftune"), &args)
+}
+
+/// A program of the lab crate, told where the daemon is.
+pub(crate) fn lab(program: &str, args: &[String]) -> Result {
+    setup::ensure()?;
+    check(cargo().args([
+        "build",
+        "--release",
+        "--package",
+        "bpftune-tuners",
+        "--package",
+        "lab",
+        "--bins",
+    ]))?;
+    let release = target_dir()?.join("release");
+    let mut all = vec![
+        "--bpftune".to_owned(),
+        release.join("bpftune").display().to_string(),
+    ];
+    all.extend(args.iter().cloned());
+    become_root(&release.join(program), &all)
+}
