@@ -228,6 +228,10 @@ pub fn command(
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A failing test wants to know what the daemon saw.
+            eprintln!("{}", self.log().join("\n"));
+        }
         // SIGTERM, so that values are restored.
         let _ = self.stop(Signal::SIGTERM);
     }

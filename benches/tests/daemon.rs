@@ -320,7 +320,19 @@ fn a_namespace_made_later_is_tuned_and_one_that_goes_does_no_harm() {
     // No --netns: the whole host is watched, with a link that does not exist yet.
     let daemon = Daemon::start(&binary().unwrap(), &[], &["--no-global"]).unwrap();
     let link = starved();
-    let running = transfer(&link);
+    // Setting the link up wrote its limits, which counts as an admin's word.
+    let mut running = transfer(&link);
+    until("the writes are seen", || {
+        daemon
+            .log()
+            .iter()
+            .filter(|line| line.contains("hands off"))
+            .count()
+            >= 4
+    });
+    assert_eq!(daemon.command(&["rearm"]).unwrap().0, Some(0));
+    running.stop().unwrap();
+    running = transfer(&link);
     until("both limits rise", || raised(&link));
     drop(running);
     drop(link);

@@ -84,6 +84,16 @@ pub trait Source {
         let _ = (netns, scenario, how_long);
     }
 
+    /// A knob of this source's tuner has been changed. Called inside its namespace, so that running
+    /// connections can be made to notice. Most sources need nothing.
+    ///
+    /// # Errors
+    /// What went wrong; the change stands.
+    fn after_change(&mut self, knob: &Knob) -> Result<()> {
+        let _ = knob;
+        Ok(())
+    }
+
     /// Kernel memory held by its maps, bytes.
     fn map_bytes(&self) -> u64 {
         0

@@ -273,21 +273,26 @@ fn number(path: &str, key: &str) -> Option<u64> {
         .ok()
 }
 
-/// The BPF programs of a process: tag, runs and nanoseconds (/proc/PID/fdinfo).
-fn program_times(pid: u32) -> Vec<(u64, u64)> {
+/// The BPF programs of a process in the order of their loading: id, runs and nanoseconds
+/// (/proc/PID/fdinfo).
+fn program_times(pid: u32) -> Vec<(u64, u64, u64)> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else {
         return Vec::new();
     };
-    let mut ids = std::collections::HashSet::new();
-    entries
+    let mut times: Vec<_> = entries
         .flatten()
         .filter_map(|entry| {
             let path = entry.path().display().to_string();
-            let runs = number(&path, "run_cnt:")?;
-            ids.insert(number(&path, "prog_id:")?)
-                .then_some((runs, number(&path, "run_time_ns:")?))
+            Some((
+                number(&path, "prog_id:")?,
+                number(&path, "run_cnt:")?,
+                number(&path, "run_time_ns:")?,
+            ))
         })
-        .collect()
+        .collect();
+    times.sort_unstable();
+    times.dedup_by_key(|(id, ..)| *id);
+    times
 }
 
 fn cost(bpftune: &Path) -> Result<Vec<Row>> {
@@ -348,21 +353,25 @@ fn cost(bpftune: &Path) -> Result<Vec<Row>> {
         let rate = transfer.measure(Duration::from_secs(5));
         let after = program_times(daemon.pid());
         transfer.stop()?;
-        let (mut total, mut worst) = (0, 0.0f64);
-        for ((runs_before, ns_before), (runs, ns)) in before.iter().zip(&after) {
-            let runs = runs - runs_before;
-            total += runs;
+        let hooks = daemon.status()?["hooks"].clone();
+        for (i, ((_, runs_before, ns_before), (_, runs, ns))) in
+            before.iter().zip(&after).enumerate()
+        {
+            let (runs, ns) = (runs - runs_before, ns - ns_before);
+            // A hook that hardly runs is measured cold.
             if runs > 1000 {
-                worst = worst.max((ns - ns_before) as f64 / runs as f64);
+                let name = hooks[i]["name"].as_str().unwrap_or_default();
+                let value = ns as f64 / runs as f64;
+                let detail = json!({ "events": runs, "mbit_per_s": rate });
+                rows.push(at_most(
+                    format!("BPF cost of an event, {name}"),
+                    value,
+                    100.0,
+                    "ns",
+                    detail,
+                ));
             }
         }
-        rows.push(at_most(
-            "BPF cost of an event, costliest hook",
-            worst,
-            100.0,
-            "ns",
-            json!({ "events": total, "mbit_per_s": rate }),
-        ));
     }
     Ok(rows)
 }

@@ -54,6 +54,10 @@ enum {
 #define SOCK_RCVBUF_LOCK 2
 #define SOCK_NOSPACE 2
 
+/* include/uapi/asm-generic/socket.h */
+#define SOL_SOCKET 1
+#define SO_RCVLOWAT 18
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 typedef struct {
@@ -104,6 +108,7 @@ struct sock {
 	__u8 sk_userlocks;
 	int sk_rcvbuf;
 	int sk_sndbuf;
+	int sk_rcvlowat;
 	struct socket *sk_socket;
 };
 
@@ -134,9 +139,15 @@ struct tcp_sock {
 		__u32 rtt_us;
 	} rcv_rtt_est;
 	struct {
+		__u32 space;
 		__u32 seq;
 		__u64 time;
 	} rcvq_space;
+};
+
+/* include/net/tcp.h, include/linux/bpf.h: the context of an iter/tcp program. */
+struct bpf_iter__tcp {
+	struct sock_common *sk_common;
 };
 
 struct nsproxy {

@@ -2,9 +2,9 @@
 
 mod events;
 
-use std::{ffi::OsStr, fs::File, os::fd::AsRawFd, path::Path};
+use std::{ffi::OsStr, fs::File, io, os::fd::AsRawFd, path::Path};
 
-use libbpf_rs::{Link, MapCore, MapHandle, Object, ObjectBuilder, OpenObject};
+use libbpf_rs::{Iter, Link, MapCore, MapHandle, Object, ObjectBuilder, OpenObject};
 
 pub use self::events::{EventHeader, Events};
 use crate::{Error, Result};
@@ -27,7 +27,7 @@ pub struct HookStatus {
 /// A loaded object with its attached programs. Everything detaches on drop.
 pub struct Hooks {
     // Links before the object: they go first.
-    links: Vec<Link>,
+    links: Vec<(String, Link)>,
     object: Option<Object>,
     status: Vec<HookStatus>,
 }
@@ -119,7 +119,7 @@ impl Hooks {
                         program.attach().map_err(|error| refusal(&error))
                     };
                     match link {
-                        Ok(link) => hooks.links.push(link),
+                        Ok(link) => hooks.links.push((hook.name.clone(), link)),
                         Err(why) => hook.off = Some(why),
                     }
                 }
@@ -149,6 +149,24 @@ impl Hooks {
             .maps()
             .find(|map| map.name() == OsStr::new(name))?;
         MapHandle::try_from(&map).ok()
+    }
+
+    /// Runs an iterator program (`iter/...`) once over the calling thread's namespace; `false` where it
+    /// is off.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn iterate(&self, name: &str) -> Result<bool> {
+        let Some((_, link)) = self.links.iter().find(|(other, _)| other == name) else {
+            return Ok(false);
+        };
+        let mut iterator = Iter::new(link).map_err(|source| Error::Bpf {
+            object: name.to_owned(),
+            source,
+        })?;
+        io::copy(&mut iterator, &mut io::sink())
+            .map_err(Error::system(format!("iterator {name}")))?;
+        Ok(true)
     }
 
     /// Kernel memory of all maps in bytes, as `/proc/self/fdinfo` gives it (`memlock`).

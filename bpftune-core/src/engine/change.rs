@@ -62,7 +62,15 @@ impl Engine {
                 );
                 let done = self.apply(tuner, signal, &knob, &current, &target, &sentence, None)?;
                 if done.is_some() {
-                    self.tuners[index].counts.changes += 1;
+                    let tuner = &mut self.tuners[index];
+                    tuner.counts.changes += 1;
+                    if let Err(error) = self
+                        .namespaces
+                        .within(knob.netns, || tuner.source.after_change(&knob))
+                        .and_then(|done| done)
+                    {
+                        tracing::warn!("{error}");
+                    }
                 } else {
                     self.quiet(index, signal, AFTER_FAILURE);
                 }

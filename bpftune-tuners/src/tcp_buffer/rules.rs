@@ -9,7 +9,7 @@ pub(super) const RECEIVE_LIMITED: &str = "receive-limited";
 pub(super) const SEND_LIMITED: &str = "send-limited";
 pub(super) const MEMORY_EXCEEDED: &str = "memory-exceeded";
 
-const RMEM: &str = "net.ipv4.tcp_rmem";
+pub(super) const RMEM: &str = "net.ipv4.tcp_rmem";
 const WMEM: &str = "net.ipv4.tcp_wmem";
 const TCP_MEM: &str = "net.ipv4.tcp_mem";
 const MODERATE: &str = "net.ipv4.tcp_moderate_rcvbuf";
@@ -160,10 +160,11 @@ impl Path {
     fn story(&self, subject: &str, held_by: &str) -> String {
         format!(
             "the connection on {subject} moves {:.1} Mbit/s over a round trip of {:.1} ms with its {held_by} buffer \
-             full at {}, and no queue stands in the path",
+             used up at {} of {}, and no queue stands in the path",
             self.rate * 8e-6,
             self.min_rtt_us / 1e3,
             bytes(self.buffer),
+            bytes(self.limit as f64),
         )
     }
 }

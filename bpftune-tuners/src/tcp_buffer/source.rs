@@ -7,7 +7,7 @@ use std::{
 };
 
 use bpftune_core::{
-    Error, Figure, NetnsCookie, Result, Signal, Source,
+    Error, Figure, Knob, NetnsCookie, Result, Signal, Source,
     bpf::{EventHeader, Events, HookStatus, Hooks},
 };
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -88,6 +88,14 @@ impl Source for TcpBufferSource {
             // EXIST: only what has been seen; a fixed size is a scenario of its own.
             let _ = gates.update(&key, &gate, MapFlags::EXIST);
         }
+    }
+
+    /// Connections whose window stood at the old limit are shown the new one.
+    fn after_change(&mut self, knob: &Knob) -> Result<()> {
+        if knob.tunable == super::rules::RMEM {
+            self.hooks.iterate("grow_waiting")?;
+        }
+        Ok(())
     }
 
     fn map_bytes(&self) -> u64 {

@@ -3,10 +3,12 @@
  * Which TCP connections are held back by a buffer limit, and by which side's?
  *
  * Receive side, tcp_rcv_space_adjust (runs when the application has read): the
- * limit holds a connection back where the kernel has already grown its buffer
- * to the limit, the peer fills the whole window each round trip, and no queue
- * stands in the path (round trip near its minimum). In any other case more
- * buffer would only add delay.
+ * limit holds a connection back where the kernel has grown its buffer so far
+ * that the next doubling hits the limit, the peer fills the whole window each
+ * round trip, and no queue stands in the path (round trip near its minimum). In
+ * any other case more buffer would only add delay. Waiting for the limit itself
+ * would be too late: the kernel grows a buffer only when more was copied than
+ * in any round trip before, which a window at its limit prevents.
  *
  * Send side, tcp_probe (runs when a segment arrives, so also for each ACK): the
  * limit holds a connection back where the send buffer has grown to the limit,
@@ -132,7 +134,7 @@ int BPF_PROG(receive_space, struct sock *sk)
 	__u8 moderate = net->ipv4.sysctl_tcp_moderate_rcvbuf;
 
 	/* Without autotuning a buffer stays at its first size: that is its limit. */
-	if (!locked && moderate && buffer < limit)
+	if (!locked && moderate && buffer < limit / 2)
 		return 0;
 
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
@@ -270,5 +272,48 @@ int BPF_PROG(memory_exceeded, struct sock *sk, struct proto *prot, long allocate
 	e->rate = allocated;
 	fill_peer(e, sk);
 	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+/*
+ * Runs over the connections of one namespace after its receive limit was raised.
+ *
+ * The kernel grows a receive buffer only when more was copied in a round trip
+ * than in any before. A connection whose window stood at the old limit copies
+ * exactly that window each time and may never notice the new limit. Setting
+ * SO_RCVLOWAT grows the buffer to hold that much (tcp_set_rcvlowat) without
+ * fixing its size; putting the old value back leaves the buffer grown. The
+ * iterator holds the socket's lock, so the application never sees the value in
+ * between.
+ */
+SEC("iter/tcp")
+int grow_waiting(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *common = ctx->sk_common;
+
+	if (!common)
+		return 0;
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(common);
+
+	if (!tp || common->skc_state != TCP_ESTABLISHED)
+		return 0;
+	struct sock *sk = (struct sock *)common;
+	__u32 buffer = BPF_CORE_READ(sk, sk_rcvbuf);
+
+	if (BPF_CORE_READ(sk, sk_userlocks) & SOCK_RCVBUF_LOCK)
+		return 0;
+	__u32 limit = BPF_CORE_READ(common, skc_net.net, ipv4.sysctl_tcp_rmem[2]);
+
+	/* Twice the window, unless autotuning has long grown past it. */
+	if (buffer > limit / 2)
+		return 0;
+	int wanted = tp->rcv_wnd * 2;
+	int before = BPF_CORE_READ(sk, sk_rcvlowat);
+
+	/* Only where the window is in use: an idle connection needs nothing. */
+	if (tp->rcv_rtt_est.rtt_us == 0 || tp->rcvq_space.space * 4 < tp->rcv_wnd * 3)
+		return 0;
+	bpf_setsockopt(common, SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof(wanted));
+	bpf_setsockopt(common, SOL_SOCKET, SO_RCVLOWAT, &before, sizeof(before));
 	return 0;
 }
