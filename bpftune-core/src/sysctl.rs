@@ -1,7 +1,7 @@
 //! Sysctls of the calling thread's network namespace, by files under /proc/sys.
 //!
 //! /proc/sys/net shows the namespace of the thread that opens the file, so callers enter the
-//! namespace first: see [`Namespaces`](crate::netns::Namespaces).
+//! namespace first: see [`Namespaces`].
 
 use std::{fs, io, path::PathBuf};
 

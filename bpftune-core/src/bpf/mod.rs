@@ -86,11 +86,9 @@ impl Hooks {
         };
         let mut object = load(&|name| on(&status, name));
         if object.is_err() {
-            for i in 0..status.len() {
-                if status[i].off.is_none()
-                    && let Err(error) = load(&|name| name == status[i].name)
-                {
-                    status[i].off = Some(refusal(&error));
+            for hook in status.iter_mut().filter(|hook| hook.off.is_none()) {
+                if let Err(error) = load(&|name| name == hook.name) {
+                    hook.off = Some(refusal(&error));
                 }
             }
             object = load(&|name| on(&status, name));

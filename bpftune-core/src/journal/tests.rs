@@ -111,7 +111,7 @@ fn holds_stay_until_rearmed() {
     journal.hold(&hold).unwrap();
     drop(journal);
     let mut journal = Journal::open(&dir.path().join("state")).unwrap();
-    assert_eq!(journal.holds().unwrap(), [hold.clone()]);
+    assert_eq!(journal.holds().unwrap(), std::slice::from_ref(&hold));
     assert!(
         journal
             .rearm(Some("net.ipv4.tcp_wmem"), None)
@@ -168,7 +168,8 @@ fn refused(damage: impl FnOnce(&Path)) -> JournalError {
 
 #[test]
 fn a_damaged_file_is_refused_and_left() {
-    let damages: [(&str, fn(&Path)); 4] = [
+    type Damage = (&'static str, fn(&Path));
+    let damages: [Damage; 4] = [
         ("text", |path| {
             fs::write(
                 path,
