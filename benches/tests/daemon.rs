@@ -678,3 +678,67 @@ fn no_daemon_is_said() {
         assert!(code == Some(1) && err.contains(part), "{err}");
     }
 }
+
+/// A host-wide sysctl, put back when dropped.
+struct Global {
+    path: &'static str,
+    before: String,
+}
+
+impl Global {
+    fn save(path: &'static str) -> Global {
+        Global {
+            path,
+            before: std::fs::read_to_string(path).unwrap(),
+        }
+    }
+}
+
+impl Drop for Global {
+    fn drop(&mut self) {
+        std::fs::write(self.path, &self.before).unwrap();
+    }
+}
+
+#[test]
+fn a_fixed_buffer_that_was_cut_down_raises_the_hosts_maximum() {
+    need_root!();
+    let maximum = Global::save("/proc/sys/net/core/wmem_max");
+    std::fs::write(maximum.path, "212992").unwrap();
+    let link = starved();
+    set_buffers(&link, ("4096 131072 67108864", SMALL.1)).unwrap();
+    let huge = TransferOptions {
+        send_buffer: Some(1 << 30),
+        ..TransferOptions::default()
+    };
+    let _running = Transfer::start_with(&link.a, &link.b, link.addr_b().into(), huge).unwrap();
+    let daemon = Daemon::start(&binary().unwrap(), &[], &[]).unwrap();
+    let now = || {
+        std::fs::read_to_string(maximum.path)
+            .unwrap()
+            .trim()
+            .parse::<i64>()
+            .unwrap()
+    };
+    until("the maximum rises", || now() > 212_992);
+    drop(daemon);
+    assert_eq!(now(), 212_992);
+}
+
+#[test]
+fn tcp_memory_rises_while_the_host_has_plenty() {
+    need_root!();
+    let tcp_mem = Global::save("/proc/sys/net/ipv4/tcp_mem");
+    let link = starved();
+    set_buffers(&link, ("4096 131072 67108864", "4096 16384 67108864")).unwrap();
+    let small = "200\t400\t600\n";
+    std::fs::write(tcp_mem.path, small).unwrap();
+    let daemon = Daemon::start(&binary().unwrap(), &[], &[]).unwrap();
+    let _running = transfer(&link);
+    let now = || std::fs::read_to_string(tcp_mem.path).unwrap();
+    until("tcp_mem rises", || {
+        last(now().trim_end().rsplit('\t').next().unwrap()) > 600
+    });
+    drop(daemon);
+    assert_eq!(now(), small);
+}

@@ -227,7 +227,7 @@ impl Engine {
         admin.chain(tuners)
     }
 
-    /// Runs until SIGINT or SIGTERM, then restores or keeps. `ready` is called once everything is
+    /// Runs until SIGINT, SIGTERM or SIGHUP, then restores or keeps. `ready` is called once everything is
     /// attached and the loop is about to wait.
     ///
     /// # Errors
@@ -236,6 +236,8 @@ impl Engine {
         let mut mask = SigSet::empty();
         mask.add(UnixSignal::SIGINT);
         mask.add(UnixSignal::SIGTERM);
+        // A closed terminal must not leave values changed.
+        mask.add(UnixSignal::SIGHUP);
         mask.thread_block()
             .map_err(Error::system("cannot block signals"))?;
         let mut signals =
