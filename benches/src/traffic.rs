@@ -12,13 +12,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::{
+    poll::{PollFd, PollFlags, poll},
+    sys::socket::{setsockopt, sockopt},
+};
 
 use crate::{Error, Result, netns::Netns};
 
 /// How long a blocking call waits before it looks whether to stop.
 const TICK: Duration = Duration::from_millis(100);
 const CHUNK: usize = 256 << 10;
+/// How long one short connection may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a transfer's sockets are set up.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +32,8 @@ pub struct TransferOptions {
     pub send_buffer: Option<usize>,
     /// SO_RCVBUF: fixes the receiver's buffer.
     pub receive_buffer: Option<usize>,
+    /// Compare every byte received with what was sent, not only the ends of each read: slower.
+    pub check_all: bool,
 }
 
 /// A running bulk transfer over one TCP connection.
@@ -59,6 +66,16 @@ fn pattern(offset: u64) -> u8 {
     (offset ^ (offset >> 8) ^ (offset >> 16)) as u8
 }
 
+/// The first byte of a read that is not what was sent there.
+fn wrong_byte(read: &[u8], offset: u64, all: bool) -> Option<usize> {
+    let is_wrong = |&i: &usize| read[i] != pattern((offset + i as u64) & ((1 << 24) - 1));
+    if all {
+        (0..read.len()).find(is_wrong)
+    } else {
+        [0, read.len() - 1].into_iter().find(is_wrong)
+    }
+}
+
 impl Transfer {
     /// Connects from a thread in `from` to a listener in `to` and sends until stopped.
     ///
@@ -81,6 +98,7 @@ impl Transfer {
         let TransferOptions {
             send_buffer,
             receive_buffer,
+            check_all,
         } = options;
         let listener = to
             .run(|| TcpListener::bind((to_addr, 0)))
@@ -122,6 +140,8 @@ impl Transfer {
                     match sender.write(&data[at..at + CHUNK]) {
                         Ok(count) => sent += count,
                         Err(error) if is_timeout(&error) => {}
+                        // The receiver stopped first and closed with bytes unread.
+                        Err(_) if stop.load(Ordering::Relaxed) => {}
                         Err(error) => return Err(Error::doing("cannot send")(error)),
                     }
                 }
@@ -146,16 +166,10 @@ impl Transfer {
                     match receiver.read(&mut buffer) {
                         Ok(0) => return Ok(()),
                         Ok(count) => {
-                            // The ends of each read: a hole or a shift in the stream shows there.
-                            for i in [0, count - 1] {
-                                let at = (offset + i as u64) & ((1 << 24) - 1);
-                                if buffer[i] != pattern(at) {
-                                    let what = format!(
-                                        "byte {} of the stream is wrong",
-                                        offset + i as u64
-                                    );
-                                    return Err(Error::other(what, "the link damaged it"));
-                                }
+                            if let Some(i) = wrong_byte(&buffer[..count], offset, check_all) {
+                                let what =
+                                    format!("byte {} of the stream is wrong", offset + i as u64);
+                                return Err(Error::other(what, "the link damaged it"));
                             }
                             offset += count as u64;
                             received.store(offset, Ordering::Relaxed);
@@ -247,21 +261,36 @@ pub fn connections_per_second(
     let address = listener
         .local_addr()
         .map_err(Error::doing("cannot ask for the port"))?;
-    let echo = server.spawn(move || {
-        let mut bytes = [0; 64];
-        while let Ok((mut stream, _)) = listener.accept() {
-            if stream.read_exact(&mut bytes).is_err() || bytes[0] == 0 {
-                return;
+    listener
+        .set_nonblocking(true)
+        .map_err(Error::doing("cannot poll the listener"))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let echo = server.spawn({
+        let stop = stop.clone();
+        move || {
+            let mut bytes = [0; 64];
+            while !stop.load(Ordering::Relaxed) {
+                let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+                let _ = poll(&mut fds, 100u8);
+                while let Ok((mut stream, _)) = listener.accept() {
+                    let served = stream
+                        .set_nonblocking(false)
+                        .and_then(|()| stream.set_read_timeout(Some(PATIENCE)))
+                        .and_then(|()| stream.read_exact(&mut bytes))
+                        .and_then(|()| stream.write_all(&bytes));
+                    // The client notices a connection that was not served.
+                    drop(served);
+                }
             }
-            let _ = stream.write_all(&bytes);
         }
     });
     let result = client.run(|| -> std::io::Result<f64> {
         let started = Instant::now();
         let mut count = 0;
-        let mut bytes = [1; 64];
+        let mut bytes = [0; 64];
         while started.elapsed() < how_long {
-            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+            let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
             stream.write_all(&bytes)?;
             stream.read_exact(&mut bytes)?;
             setsockopt(
@@ -274,11 +303,9 @@ pub fn connections_per_second(
             )?;
             count += 1;
         }
-        let rate = f64::from(count) / started.elapsed().as_secs_f64();
-        // A first byte of zero tells the server to end.
-        TcpStream::connect_timeout(&address, Duration::from_secs(5))?.write_all(&[0; 64])?;
-        Ok(rate)
+        Ok(f64::from(count) / started.elapsed().as_secs_f64())
     });
+    stop.store(true, Ordering::Relaxed);
     let _ = echo.join();
     result.map_err(Error::doing("short connections"))
 }

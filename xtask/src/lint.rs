@@ -109,6 +109,12 @@ fn licence_lines() -> Result<Vec<String>> {
         .current_dir(root())
         .output();
     let output = output.map_err(|error| format!("cannot run git ls-files: {error}"))?;
+    if !output.status.success() {
+        return Err(format!(
+            "git ls-files: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        ));
+    }
     let names = String::from_utf8_lossy(&output.stdout);
     Ok(names
         .lines()

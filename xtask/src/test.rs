@@ -24,8 +24,8 @@ struct Tally {
 impl Tally {
     /// Adds what a line of libtest's output says.
     fn read(&mut self, line: &str) {
-        if let Some(at) = line.find("SKIP: ") {
-            self.skips.push(line[at + "SKIP: ".len()..].to_owned());
+        if let Some(reason) = line.trim_start().strip_prefix("SKIP: ") {
+            self.skips.push(reason.to_owned());
         }
         let Some(result) = line.strip_prefix("test result: ") else {
             return;
@@ -84,12 +84,16 @@ pub(crate) fn run(filter: Option<&str>) -> Result {
     for error in &failed {
         println!("{error}");
     }
-    println!("{}", tally.line());
-    if failed.is_empty() && tally.failed == 0 {
-        Ok(())
-    } else {
-        Err("tests failed".into())
+    // What could not even be built or run has failed too.
+    if !failed.is_empty() && tally.failed == 0 {
+        tally.failed = failed.len();
     }
+    println!("{}", tally.line());
+    if tally.failed > 0 {
+        // The line above is to be the last.
+        std::process::exit(1);
+    }
+    Ok(())
 }
 
 fn run_one(args: &[&str], tally: &mut Tally) -> Result {

@@ -353,7 +353,14 @@ fn cost(bpftune: &Path) -> Result<Vec<Row>> {
         let rate = transfer.measure(Duration::from_secs(5));
         let after = program_times(daemon.pid());
         transfer.stop()?;
-        let hooks = daemon.status()?["hooks"].clone();
+        // Tuners load before the admin watch, and libbpf loads an object's programs in their order.
+        let status = daemon.status()?;
+        let (admin, hooks): (Vec<_>, Vec<_>) = status["hooks"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .partition(|hook| hook["owner"] == "admin-watch");
+        let hooks: Vec<_> = hooks.into_iter().chain(admin).collect();
         for (i, ((_, runs_before, ns_before), (_, runs, ns))) in
             before.iter().zip(&after).enumerate()
         {

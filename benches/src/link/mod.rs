@@ -127,7 +127,12 @@ impl Link {
     /// # Errors
     /// Without root or /dev/net/tun.
     pub fn new(shape: Shape) -> Result<Link> {
-        Link::asymmetric(shape.clone(), shape)
+        // Seeds of their own, so that losses of one way say nothing of the other's.
+        let back = Shape {
+            seed: shape.seed ^ 0x5bd1_e995,
+            ..shape.clone()
+        };
+        Link::asymmetric(shape, back)
     }
 
     /// A shape for each way.

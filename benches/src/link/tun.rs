@@ -44,7 +44,7 @@ fn ioctl<T>(fd: &OwnedFd, what: &str, number: libc::c_ulong, argument: &mut T) -
     let rc = unsafe { libc::ioctl(fd.as_raw_fd(), number as _, std::ptr::from_mut(argument)) };
     Errno::result(rc)
         .map(drop)
-        .map_err(Error::doing(format!("{what} of {NAME}")))
+        .map_err(Error::doing(format!("{what} of a network interface")))
 }
 
 fn control(family: AddressFamily) -> Result<OwnedFd> {
