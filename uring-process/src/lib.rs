@@ -1,1 +1,3 @@
-//! Create processes without blocking: std::process semantics, completions on an io_uring
+//! The place of the safe spawn API on io_uring: std::process semantics, completions on a ring.
+//!
+//! Nothing is here yet.

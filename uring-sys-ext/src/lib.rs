@@ -1,1 +1,3 @@
-//! Raw io_uring ABI for creating processes: SQE layouts, opcodes, discovery
+//! The place of the raw io_uring ABI of process creation: SQE layouts, opcodes, discovery.
+//!
+//! Nothing is here yet.
