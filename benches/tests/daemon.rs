@@ -57,7 +57,7 @@ fn last(text: &str) -> i64 {
 
 /// Both limits are well above where they started.
 fn raised(link: &Link) -> bool {
-    last(&link.a.sysctl(WMEM).unwrap()) > 100_000 && last(&link.b.sysctl(RMEM).unwrap()) > 100_000
+    last(&link.a.sysctl(WMEM).unwrap()) > 100_000 && last(&link.b.sysctl(RMEM).unwrap()) > 400_000
 }
 
 fn restored(link: &Link) -> bool {
@@ -284,7 +284,7 @@ fn the_admins_word_stands_until_rearmed() {
         "{out}{err}"
     );
     until("re-armed, it rises", || {
-        last(&link.b.sysctl(RMEM).unwrap()) > 100_000
+        last(&link.b.sysctl(RMEM).unwrap()) > 400_000
     });
     drop(running);
     drop(daemon);
@@ -734,7 +734,8 @@ fn tcp_memory_rises_while_the_host_has_plenty() {
     let small = "200\t400\t600\n";
     std::fs::write(tcp_mem.path, small).unwrap();
     let daemon = Daemon::start(&binary().unwrap(), &[], &[]).unwrap();
-    let _running = transfer(&link);
+    // One connection may wait out its timer; several run into the limit again and again.
+    let _running = [(); 4].map(|()| transfer(&link));
     let now = || std::fs::read_to_string(tcp_mem.path).unwrap();
     until("tcp_mem rises", || {
         last(now().trim_end().rsplit('\t').next().unwrap()) > 600
