@@ -397,7 +397,16 @@ fn start_with_mounts(
             .spawn(|| {
                 unshare(CloneFlags::CLONE_NEWNS).unwrap();
                 let none: Option<&str> = None;
-                mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+                // In a chroot the root is no mount point (EINVAL), but these are.
+                for place in ["/", "/proc", "/sys"] {
+                    let _ = mount(
+                        none,
+                        place,
+                        none,
+                        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+                        none,
+                    );
+                }
                 change().unwrap();
                 Daemon::start(&real, &[&link.a, &link.b], &[]).unwrap()
             })
