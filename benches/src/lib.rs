@@ -19,6 +19,7 @@
 //!
 //! Needs root and /dev/net/tun.
 
+pub mod bpf_floor;
 pub mod daemon;
 mod error;
 pub mod link;

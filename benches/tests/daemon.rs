@@ -1,15 +1,10 @@
 //! The daemon on real traffic: tunes, restores, obeys, and says what it cannot do.
 
-use std::{
-    path::PathBuf,
-    process::Command,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, process::Command, sync::Arc, time::Duration};
 
 use lab::{
     daemon::{Daemon, binary, command},
-    link::{Link, Shape},
+    link::Link,
     scenario::{SMALL, set_buffers},
     traffic::{Transfer, TransferOptions},
 };
@@ -19,55 +14,9 @@ use nix::{
     sys::signal::Signal,
 };
 
-macro_rules! need_root {
-    () => {
-        if let Some(why) = lab::unprivileged() {
-            eprintln!("SKIP: {why}");
-            return;
-        }
-    };
-}
+mod common;
 
-const RMEM: &str = "net.ipv4.tcp_rmem";
-const WMEM: &str = "net.ipv4.tcp_wmem";
-
-/// A link with buffers too small.
-fn starved() -> Link {
-    let link = Link::new(Shape::new(Duration::from_millis(10))).unwrap();
-    set_buffers(&link, SMALL).unwrap();
-    link
-}
-
-fn transfer(link: &Link) -> Transfer {
-    Transfer::start(&link.a, &link.b, link.addr_b().into()).unwrap()
-}
-
-/// Waits up to 10 s.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < deadline, "not within 10 s: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn last(text: &str) -> i64 {
-    text.rsplit(' ').next().unwrap().parse().unwrap()
-}
-
-/// Both limits are well above where they started.
-fn raised(link: &Link) -> bool {
-    last(&link.a.sysctl(WMEM).unwrap()) > 100_000 && last(&link.b.sysctl(RMEM).unwrap()) > 400_000
-}
-
-fn restored(link: &Link) -> bool {
-    [&link.a, &link.b].iter().all(|netns| {
-        (
-            netns.sysctl(RMEM).unwrap().as_str(),
-            netns.sysctl(WMEM).unwrap().as_str(),
-        ) == SMALL
-    })
-}
+use common::*;
 
 fn start(link: &Link, args: &[&str]) -> Daemon {
     Daemon::start(&binary().unwrap(), &[&link.a, &link.b], args).unwrap()
@@ -686,50 +635,4 @@ fn no_daemon_is_said() {
         let (code, _, err) = command(&binary().unwrap(), &state, &args).unwrap();
         assert!(code == Some(1) && err.contains(part), "{err}");
     }
-}
-
-/// A host-wide sysctl, put back when dropped.
-struct Global {
-    path: &'static str,
-    before: String,
-}
-
-impl Global {
-    fn save(path: &'static str) -> Global {
-        Global {
-            path,
-            before: std::fs::read_to_string(path).unwrap(),
-        }
-    }
-}
-
-impl Drop for Global {
-    fn drop(&mut self) {
-        std::fs::write(self.path, &self.before).unwrap();
-    }
-}
-
-#[test]
-fn a_fixed_buffer_that_was_cut_down_raises_the_hosts_maximum() {
-    need_root!();
-    let maximum = Global::save("/proc/sys/net/core/wmem_max");
-    std::fs::write(maximum.path, "212992").unwrap();
-    let link = starved();
-    set_buffers(&link, ("4096 131072 67108864", SMALL.1)).unwrap();
-    let huge = TransferOptions {
-        send_buffer: Some(1 << 30),
-        ..TransferOptions::default()
-    };
-    let _running = Transfer::start_with(&link.a, &link.b, link.addr_b().into(), huge).unwrap();
-    let daemon = Daemon::start(&binary().unwrap(), &[], &[]).unwrap();
-    let now = || {
-        std::fs::read_to_string(maximum.path)
-            .unwrap()
-            .trim()
-            .parse::<i64>()
-            .unwrap()
-    };
-    until("the maximum rises", || now() > 212_992);
-    drop(daemon);
-    assert_eq!(now(), 212_992);
 }

@@ -9,7 +9,9 @@ use std::{
 
 use clap::Parser;
 use lab::{
-    Result, daemon,
+    Result,
+    bpf_floor::EmptyProgram,
+    daemon,
     link::{Link, Shape},
     netns::Netns,
     scenario::{self, Direction, LARGE, compare, next_connection, set_buffers},
@@ -273,26 +275,100 @@ fn number(path: &str, key: &str) -> Option<u64> {
         .ok()
 }
 
-/// The BPF programs of a process in the order of their loading: id, runs and nanoseconds
-/// (/proc/PID/fdinfo).
-fn program_times(pid: u32) -> Vec<(u64, u64, u64)> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else {
-        return Vec::new();
-    };
-    let mut times: Vec<_> = entries
+/// Runs of a BPF program and the nanoseconds they took.
+#[derive(Clone, Copy)]
+struct Runs {
+    count: u64,
+    nanoseconds: u64,
+}
+
+impl Runs {
+    /// Of the program that a descriptor's page in /proc is about; `None` where it is about something else.
+    fn of(fdinfo: &str) -> Option<(u64, Runs)> {
+        let count = number(fdinfo, "run_cnt:")?;
+        let nanoseconds = number(fdinfo, "run_time_ns:")?;
+        Some((number(fdinfo, "prog_id:")?, Runs { count, nanoseconds }))
+    }
+
+    /// Nanoseconds a run since `before`; `None` where it hardly ran: that would be measured cold.
+    fn each_since(self, before: Runs) -> Option<f64> {
+        let count = self.count - before.count;
+        (count > 1000).then(|| (self.nanoseconds - before.nanoseconds) as f64 / count as f64)
+    }
+}
+
+/// The BPF programs of a process in the order of their loading.
+fn programs(pid: u32) -> Vec<Runs> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo"));
+    let mut programs: Vec<_> = entries
+        .into_iter()
         .flatten()
-        .filter_map(|entry| {
-            let path = entry.path().display().to_string();
-            Some((
-                number(&path, "prog_id:")?,
-                number(&path, "run_cnt:")?,
-                number(&path, "run_time_ns:")?,
-            ))
-        })
+        .flatten()
+        .filter_map(|entry| Runs::of(&entry.path().display().to_string()))
         .collect();
-    times.sort_unstable();
-    times.dedup_by_key(|(id, ..)| *id);
-    times
+    programs.sort_unstable_by_key(|(id, _)| *id);
+    programs.dedup_by_key(|(id, _)| *id);
+    programs.into_iter().map(|(_, runs)| runs).collect()
+}
+
+/// What each event costs while the link carries what it can, by the kernel's own statistics, and beside it
+/// what a program that does nothing costs: the statistics' own part.
+fn cost_of_events(daemon: &daemon::Daemon, link: &Link) -> Result<Vec<Row>> {
+    let Some(_stats) = BpfStats::on() else {
+        return Ok(Vec::new());
+    };
+    // Tuners load before the admin watch, and libbpf loads an object's programs in their order.
+    let status = daemon.status()?;
+    let (admin, hooks): (Vec<_>, Vec<_>) = status["hooks"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .partition(|hook| hook["owner"] == "admin-watch");
+    let hooks: Vec<_> = hooks.into_iter().chain(admin).collect();
+    let mut costs: Vec<Vec<f64>> = vec![Vec::new(); hooks.len()];
+    let (mut floors, mut rates) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        let empty = EmptyProgram::attach(c"tcp_rcv_space_adjust")?;
+        let floor = || Runs::of(&format!("/proc/self/fdinfo/{}", empty.descriptor()));
+        let transfer = Transfer::start(&link.a, &link.b, link.addr_b().into())?;
+        std::thread::sleep(Duration::from_secs(1));
+        let (before, floor_before) = (programs(daemon.pid()), floor());
+        rates.push(transfer.measure(Duration::from_secs(3)));
+        let (after, floor_after) = (programs(daemon.pid()), floor());
+        transfer.stop()?;
+        for ((costs, before), after) in costs.iter_mut().zip(&before).zip(&after) {
+            costs.extend(after.each_since(*before));
+        }
+        if let (Some((_, before)), Some((_, after))) = (floor_before, floor_after) {
+            floors.extend(after.each_since(before));
+        }
+    }
+    let mut rows = Vec::new();
+    for (hook, costs) in hooks
+        .iter()
+        .zip(costs)
+        .filter(|(_, costs)| !costs.is_empty())
+    {
+        let name = hook["name"].as_str().unwrap_or_default();
+        rows.push(at_most(
+            format!("BPF cost of an event, {name} (median of {})", costs.len()),
+            median(costs.clone()),
+            100.0,
+            "ns",
+            json!({ "runs": costs, "mbit_per_s": rates }),
+        ));
+    }
+    if !floors.is_empty() {
+        rows.push(Row {
+            name: "the same, a program that does nothing".to_owned(),
+            value: median(floors.clone()),
+            unit: "ns",
+            goal: "the measuring's own part".to_owned(),
+            met: true,
+            detail: json!({ "runs": floors }),
+        });
+    }
+    Ok(rows)
 }
 
 fn cost(bpftune: &Path) -> Result<Vec<Row>> {
@@ -346,39 +422,6 @@ fn cost(bpftune: &Path) -> Result<Vec<Row>> {
         ),
         at_most("BPF maps", maps, 4.0, "MiB", json!(null)),
     ];
-    if let Some(_stats) = BpfStats::on() {
-        let transfer = Transfer::start(&link.a, &link.b, link.addr_b().into())?;
-        std::thread::sleep(Duration::from_secs(1));
-        let before = program_times(daemon.pid());
-        let rate = transfer.measure(Duration::from_secs(5));
-        let after = program_times(daemon.pid());
-        transfer.stop()?;
-        // Tuners load before the admin watch, and libbpf loads an object's programs in their order.
-        let status = daemon.status()?;
-        let (admin, hooks): (Vec<_>, Vec<_>) = status["hooks"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .partition(|hook| hook["owner"] == "admin-watch");
-        let hooks: Vec<_> = hooks.into_iter().chain(admin).collect();
-        for (i, ((_, runs_before, ns_before), (_, runs, ns))) in
-            before.iter().zip(&after).enumerate()
-        {
-            let (runs, ns) = (runs - runs_before, ns - ns_before);
-            // A hook that hardly runs is measured cold.
-            if runs > 1000 {
-                let name = hooks[i]["name"].as_str().unwrap_or_default();
-                let value = ns as f64 / runs as f64;
-                let detail = json!({ "events": runs, "mbit_per_s": rate });
-                rows.push(at_most(
-                    format!("BPF cost of an event, {name}"),
-                    value,
-                    100.0,
-                    "ns",
-                    detail,
-                ));
-            }
-        }
-    }
+    rows.extend(cost_of_events(&daemon, &link)?);
     Ok(rows)
 }

@@ -1,0 +1,63 @@
+//! What the tests of the daemon share.
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+use std::time::{Duration, Instant};
+
+use lab::{
+    link::{Link, Shape},
+    scenario::{SMALL, set_buffers},
+    traffic::Transfer,
+};
+
+/// Skips the test where namespaces cannot be made.
+#[macro_export]
+macro_rules! need_root {
+    () => {
+        if let Some(why) = lab::unprivileged() {
+            eprintln!("SKIP: {why}");
+            return;
+        }
+    };
+}
+
+pub const RMEM: &str = "net.ipv4.tcp_rmem";
+pub const WMEM: &str = "net.ipv4.tcp_wmem";
+
+/// A link with buffers too small.
+pub fn starved() -> Link {
+    let link = Link::new(Shape::new(Duration::from_millis(10))).unwrap();
+    set_buffers(&link, SMALL).unwrap();
+    link
+}
+
+pub fn transfer(link: &Link) -> Transfer {
+    Transfer::start(&link.a, &link.b, link.addr_b().into()).unwrap()
+}
+
+/// Waits up to 10 s.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within 10 s: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub fn last(text: &str) -> i64 {
+    text.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// Both limits are well above where they started.
+pub fn raised(link: &Link) -> bool {
+    last(&link.a.sysctl(WMEM).unwrap()) > 100_000 && last(&link.b.sysctl(RMEM).unwrap()) > 400_000
+}
+
+/// Both limits are where they started.
+pub fn restored(link: &Link) -> bool {
+    [&link.a, &link.b].iter().all(|netns| {
+        (
+            netns.sysctl(RMEM).unwrap().as_str(),
+            netns.sysctl(WMEM).unwrap().as_str(),
+        ) == SMALL
+    })
+}

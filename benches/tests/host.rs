@@ -1,0 +1,202 @@
+//! The daemon and settings of the whole host. A binary of its own, so that no other test of this workspace runs
+//! meanwhile; one test at a time.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use lab::{
+    daemon::{Daemon, binary},
+    scenario::{SMALL, set_buffers},
+    traffic::{Transfer, TransferOptions},
+};
+
+mod common;
+
+use common::*;
+
+/// Held by the test that changes something of the host: threads of this run and other runs wait for it.
+fn alone() -> File {
+    let file = File::open("/proc/sys/net/ipv4/tcp_mem").unwrap();
+    file.lock().unwrap();
+    file
+}
+
+/// A host-wide sysctl, put back when dropped.
+struct Global {
+    path: &'static str,
+    before: String,
+    _alone: File,
+}
+
+impl Global {
+    fn save(path: &'static str) -> Global {
+        let alone = alone();
+        Global {
+            path,
+            before: fs::read_to_string(path).unwrap(),
+            _alone: alone,
+        }
+    }
+}
+
+impl Drop for Global {
+    fn drop(&mut self) {
+        fs::write(self.path, &self.before).unwrap();
+    }
+}
+
+#[test]
+fn a_fixed_buffer_that_was_cut_down_raises_the_hosts_maximum() {
+    need_root!();
+    let maximum = Global::save("/proc/sys/net/core/wmem_max");
+    fs::write(maximum.path, "212992").unwrap();
+    let link = starved();
+    set_buffers(&link, ("4096 131072 67108864", SMALL.1)).unwrap();
+    let huge = TransferOptions {
+        send_buffer: Some(1 << 30),
+        ..TransferOptions::default()
+    };
+    let _running = Transfer::start_with(&link.a, &link.b, link.addr_b().into(), huge).unwrap();
+    let daemon = Daemon::start(&binary().unwrap(), &[], &[]).unwrap();
+    let now = || {
+        fs::read_to_string(maximum.path)
+            .unwrap()
+            .trim()
+            .parse::<i64>()
+            .unwrap()
+    };
+    until("the maximum rises", || now() > 212_992);
+    drop(daemon);
+    assert_eq!(now(), 212_992);
+}
+
+#[test]
+fn tcp_memory_rises_while_the_host_has_plenty() {
+    need_root!();
+    let tcp_mem = Global::save("/proc/sys/net/ipv4/tcp_mem");
+    let link = starved();
+    set_buffers(&link, ("4096 131072 67108864", "4096 16384 67108864")).unwrap();
+    let small = "50\t100\t150\n";
+    fs::write(tcp_mem.path, small).unwrap();
+    let daemon = Daemon::start(&binary().unwrap(), &[], &[]).unwrap();
+    // The kernel cuts an unfixed buffer down quietly instead of refusing it memory.
+    let fixed = TransferOptions {
+        send_buffer: Some(1 << 20),
+        ..TransferOptions::default()
+    };
+    let start = || Transfer::start_with(&link.a, &link.b, link.addr_b().into(), fixed.clone());
+    let _running = [(); 8].map(|()| start().unwrap());
+    let now = || fs::read_to_string(tcp_mem.path).unwrap();
+    until("tcp_mem rises", || {
+        last(now().trim_end().rsplit('\t').next().unwrap()) > 150
+    });
+    drop(daemon);
+    assert_eq!(now(), small);
+}
+
+/// A memory control group too small for what its one process does, which therefore stalls for memory.
+struct Squeezed {
+    child: Child,
+    group: PathBuf,
+    written: PathBuf,
+}
+
+impl Squeezed {
+    const LIMIT: &str = "20000000";
+
+    fn start() -> Result<Squeezed, String> {
+        let name = format!("bpftune-test-{}", std::process::id());
+        let try_group = |root: &str, limit: &str| {
+            let group = Path::new(root).join(&name);
+            fs::create_dir(&group).ok()?;
+            // Not made where it is missing: the directory may be no control group, or one without memory.
+            let file = File::options().write(true).open(group.join(limit));
+            if file.is_ok_and(|mut file| file.write_all(Self::LIMIT.as_bytes()).is_ok()) {
+                return Some(group);
+            }
+            fs::remove_dir(&group).ok()?;
+            None
+        };
+        let group = try_group("/sys/fs/cgroup", "memory.max")
+            .or_else(|| try_group("/sys/fs/cgroup/memory", "memory.limit_in_bytes"))
+            .ok_or("no memory control group can be made here")?;
+        let written = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
+        let child = Command::new("sh")
+            .args(["-c", "echo $$ > $1/cgroup.procs && while :; do dd if=/dev/zero of=$2 bs=1M count=100; done", "sh"])
+            .args([&group, &written])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Ok(Squeezed {
+            child,
+            group,
+            written,
+        })
+    }
+}
+
+impl Drop for Squeezed {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // A dd may outlive its shell for a moment.
+        for _ in 0..500 {
+            for pid in fs::read_to_string(self.group.join("cgroup.procs"))
+                .unwrap_or_default()
+                .lines()
+            {
+                let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            }
+            if fs::remove_dir(&self.group).is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = fs::remove_file(&self.written);
+    }
+}
+
+#[test]
+fn limits_go_back_down_when_the_host_is_short_of_memory() {
+    need_root!();
+    if !Path::new("/proc/pressure/memory").exists() {
+        eprintln!("SKIP: this kernel measures no pressure (PSI)");
+        return;
+    }
+    let _alone = alone();
+    let link = starved();
+    let daemon = Daemon::start(&binary().unwrap(), &[&link.a, &link.b], &[]).unwrap();
+    let running = transfer(&link);
+    until("both limits rise", || raised(&link));
+    // Nothing raises them again.
+    running.stop().unwrap();
+    let limits = || {
+        (
+            last(&link.a.sysctl(WMEM).unwrap()),
+            last(&link.b.sysctl(RMEM).unwrap()),
+        )
+    };
+    let before = limits();
+    let squeezed = match Squeezed::start() {
+        Ok(squeezed) => squeezed,
+        Err(why) => {
+            eprintln!("SKIP: {why}");
+            return;
+        }
+    };
+    until("both limits shrink", || {
+        let now = limits();
+        now.0 < before.0 && now.1 < before.1
+    });
+    drop(squeezed);
+    let (_, history, _) = daemon.command(&["history"]).unwrap();
+    assert!(history.contains("short of memory"), "{history}");
+    drop(daemon);
+    assert!(restored(&link));
+}
