@@ -13,7 +13,11 @@ use std::{
     thread,
 };
 
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::{
+    errno::Errno,
+    sched::{CloneFlags, setns, unshare},
+    sys::socket::{AddressFamily, SockFlag, SockType, socket},
+};
 
 use crate::{Error, Result};
 
@@ -90,6 +94,38 @@ impl Netns {
             .metadata()
             .map_err(Error::doing("cannot stat a namespace"))?
             .ino())
+    }
+
+    /// Its cookie, as BPF programs see it (SO_NETNS_COOKIE).
+    ///
+    /// # Errors
+    /// Before Linux 5.14.
+    pub fn cookie(&self) -> Result<u64> {
+        self.run(|| {
+            let socket = socket(
+                AddressFamily::Inet,
+                SockType::Datagram,
+                SockFlag::SOCK_CLOEXEC,
+                None,
+            )
+            .map_err(Error::doing("cannot open a socket"))?;
+            let mut cookie = 0u64;
+            let mut len = size_of::<u64>() as libc::socklen_t;
+            // SAFETY: the kernel writes at most `len` bytes to `cookie`, both of which outlive the call.
+            let rc = unsafe {
+                libc::getsockopt(
+                    socket.as_raw_fd(),
+                    libc::SOL_SOCKET,
+                    libc::SO_NETNS_COOKIE,
+                    std::ptr::from_mut(&mut cookie).cast(),
+                    &raw mut len,
+                )
+            };
+            Errno::result(rc).map_err(Error::doing(
+                "cannot ask for a namespace's cookie (Linux 5.14 or later)",
+            ))?;
+            Ok(cookie)
+        })
     }
 
     /// Reads a sysctl inside, white space folded.

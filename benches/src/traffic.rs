@@ -32,6 +32,8 @@ pub struct TransferOptions {
     pub send_buffer: Option<usize>,
     /// SO_RCVBUF: fixes the receiver's buffer.
     pub receive_buffer: Option<usize>,
+    /// The sender's congestion control, such as "cubic"; the namespace's own where `None`.
+    pub congestion_control: Option<String>,
     /// Compare every byte received with what was sent, not only the ends of each read: slower.
     pub check_all: bool,
 }
@@ -98,6 +100,7 @@ impl Transfer {
         let TransferOptions {
             send_buffer,
             receive_buffer,
+            congestion_control,
             check_all,
         } = options;
         let listener = to
@@ -114,8 +117,23 @@ impl Transfer {
             setsockopt(&sender.as_fd(), sockopt::SndBuf, &bytes)
                 .map_err(Error::doing("SO_SNDBUF"))?;
         }
+        if let Some(name) = congestion_control {
+            let what = format!(
+                "cannot set congestion control {name} \
+                 (see net.ipv4.tcp_available_congestion_control)"
+            );
+            setsockopt(&sender, sockopt::TcpCongestion, &name.into())
+                .map_err(Error::doing(what))?;
+        }
+        // On a lossy link the last packet of the handshake may be a while behind.
+        let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, 10_000u16).map_err(Error::doing("cannot poll the listener"))? == 0 {
+            let error = std::io::Error::from(ErrorKind::TimedOut);
+            return Err(Error::doing("no connection arrived within 10 s")(error));
+        }
         let (mut receiver, _) = listener.accept().map_err(Error::doing("cannot accept"))?;
         for stream in [&sender, &receiver] {
+            reset_on_close(stream).map_err(Error::doing("SO_LINGER"))?;
             stream
                 .set_read_timeout(Some(TICK))
                 .map_err(Error::doing("SO_RCVTIMEO"))?;
@@ -145,15 +163,6 @@ impl Transfer {
                         Err(error) => return Err(Error::doing("cannot send")(error)),
                     }
                 }
-                // What is still queued is not worth waiting for.
-                let _ = setsockopt(
-                    &sender,
-                    sockopt::Linger,
-                    &libc::linger {
-                        l_onoff: 1,
-                        l_linger: 0,
-                    },
-                );
                 Ok(())
             })
         };
@@ -232,6 +241,16 @@ impl Drop for Transfer {
     }
 }
 
+/// SO_LINGER 0: ports are free at once, and a process that is killed leaves no connection that would
+/// keep its namespace until TCP has given up on what was not sent.
+fn reset_on_close(stream: &TcpStream) -> nix::Result<()> {
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    setsockopt(stream, sockopt::Linger, &linger)
+}
+
 fn is_timeout(error: &std::io::Error) -> bool {
     matches!(
         error.kind(),
@@ -290,17 +309,10 @@ pub fn connections_per_second(
         let mut bytes = [0; 64];
         while started.elapsed() < how_long {
             let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+            reset_on_close(&stream)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.write_all(&bytes)?;
             stream.read_exact(&mut bytes)?;
-            setsockopt(
-                &stream,
-                sockopt::Linger,
-                &libc::linger {
-                    l_onoff: 1,
-                    l_linger: 0,
-                },
-            )?;
             count += 1;
         }
         Ok(f64::from(count) / started.elapsed().as_secs_f64())

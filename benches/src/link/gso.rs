@@ -9,7 +9,10 @@ pub(super) const VNET: usize = 10;
 const GSO_TYPE: usize = 1;
 const HDR_LEN: usize = 2;
 const GSO_SIZE: usize = 4;
-const CSUM_OFFSET: usize = 8;
+const CSUM_START: usize = 6;
+
+/// VIRTIO_NET_HDR_GSO_TCPV4 and _TCPV6; the top bit of the type says ECN.
+const TCP: [u8; 2] = [1, 4];
 
 fn native(packet: &[u8], at: usize) -> usize {
     usize::from(u16::from_ne_bytes([packet[at], packet[at + 1]]))
@@ -38,6 +41,27 @@ pub(super) struct Layout {
     pub(super) wire_bytes: usize,
 }
 
+impl Layout {
+    /// IP bytes on the wire of one segment.
+    pub(super) fn wire_bytes_of(&self, segment: usize) -> usize {
+        if self.segment == 0 {
+            return self.wire_bytes;
+        }
+        let headers = self.payload - VNET;
+        let bytes = self.wire_bytes - self.segments * headers;
+        headers + self.segment.min(bytes - segment * self.segment)
+    }
+
+    /// Bytes that [`part`] writes of a packet of `len` bytes.
+    pub(super) fn part_len(&self, len: usize, first: usize, end: usize) -> usize {
+        if self.segment == 0 {
+            return len;
+        }
+        let from = self.payload + first * self.segment;
+        self.payload + (self.payload + end * self.segment).min(len) - from
+    }
+}
+
 pub(super) fn layout(packet: &[u8]) -> Layout {
     let plain = Layout {
         tcp: 0,
@@ -46,15 +70,12 @@ pub(super) fn layout(packet: &[u8]) -> Layout {
         segments: 1,
         wire_bytes: packet.len().saturating_sub(VNET),
     };
-    if packet.len() < VNET + 40 || packet[GSO_TYPE] & 0x7f == 0 {
+    if packet.len() < VNET + 40 || !TCP.contains(&(packet[GSO_TYPE] & 0x7f)) {
         return plain;
     }
-    let tcp = VNET
-        + if packet[VNET] >> 4 == 4 {
-            usize::from(packet[VNET] & 15) * 4
-        } else {
-            40
-        };
+    // A super-packet's checksum is always left to the device, so this says where TCP begins, behind
+    // IPv4 options and IPv6 extension headers too.
+    let tcp = VNET + native(packet, CSUM_START);
     if packet.len() < tcp + 20 {
         return plain;
     }
@@ -74,8 +95,15 @@ pub(super) fn layout(packet: &[u8]) -> Layout {
     }
 }
 
-/// The part of a super-packet from segment `first` up to `end`, as a packet of its own.
-pub(super) fn part(packet: &[u8], layout: &Layout, first: usize, end: usize, out: &mut Vec<u8>) {
+/// The part of a super-packet from segment `first` up to `end`, as a packet of its own at the start
+/// of `out`; gives its length.
+pub(super) fn part(
+    packet: &[u8],
+    layout: &Layout,
+    first: usize,
+    end: usize,
+    out: &mut [u8],
+) -> usize {
     let Layout {
         tcp,
         payload,
@@ -83,34 +111,29 @@ pub(super) fn part(packet: &[u8], layout: &Layout, first: usize, end: usize, out
         segments,
         ..
     } = *layout;
-    out.clear();
-    if segment == 0 {
-        out.extend_from_slice(packet);
-        return;
+    let len = layout.part_len(packet.len(), first, end);
+    let out = &mut out[..len];
+    if segment == 0 || (first == 0 && end == segments) {
+        out.copy_from_slice(packet);
+        return len;
     }
     let from = payload + first * segment;
-    let to = (payload + end * segment).min(packet.len());
-    out.extend_from_slice(&packet[..payload]);
-    out.extend_from_slice(&packet[from..to]);
-    if first == 0 && end == segments {
-        return;
-    }
+    out[..payload].copy_from_slice(&packet[..payload]);
+    out[payload..].copy_from_slice(&packet[from..from + len - payload]);
     if end - first == 1 {
         out[GSO_TYPE] = 0;
-        out[HDR_LEN..CSUM_OFFSET - 2].fill(0);
+        out[HDR_LEN..CSUM_START].fill(0);
     }
-    let tcp_len = out.len() - tcp;
     let v4 = out[VNET] >> 4 == 4;
     if v4 {
-        let total = out.len() - VNET;
-        put_big(out, VNET + 2, total);
+        put_big(out, VNET + 2, len - VNET);
         let id = big(out, VNET + 4).wrapping_add(first);
         put_big(out, VNET + 4, id);
         put_big(out, VNET + 10, 0);
         let check = !fold(sum(&out[VNET..tcp]));
         put_big(out, VNET + 10, usize::from(check));
     } else {
-        put_big(out, VNET + 4, tcp_len);
+        put_big(out, VNET + 4, len - VNET - 40);
     }
     let seq = u32::from_be_bytes(out[tcp + 4..tcp + 8].try_into().expect("four bytes"));
     let seq = seq.wrapping_add((first * segment) as u32);
@@ -127,8 +150,9 @@ pub(super) fn part(packet: &[u8], layout: &Layout, first: usize, end: usize, out
     } else {
         VNET + 8..VNET + 40
     };
-    let pseudo = fold(sum(&out[addresses]) + 6 + tcp_len as u64);
+    let pseudo = fold(sum(&out[addresses]) + 6 + (len - tcp) as u64);
     put_big(out, tcp + 16, usize::from(pseudo));
+    len
 }
 
 fn sum(bytes: &[u8]) -> u64 {
@@ -159,6 +183,7 @@ mod tests {
         let mut packet = vec![0; VNET + 40 + 3500];
         packet[GSO_TYPE] = 1;
         packet[GSO_SIZE..GSO_SIZE + 2].copy_from_slice(&1000u16.to_ne_bytes());
+        packet[CSUM_START..CSUM_START + 2].copy_from_slice(&20u16.to_ne_bytes());
         packet[VNET] = 0x45;
         put_big(&mut packet, VNET + 2, 3540);
         put_big(&mut packet, VNET + 4, 0xffff);
@@ -177,15 +202,25 @@ mod tests {
     fn counts_what_is_on_the_wire() {
         let found = layout(&super_packet());
         assert_eq!((found.segments, found.wire_bytes), (4, 3500 + 4 * 40));
-        assert_eq!(layout(&[0; VNET + 28]).segments, 1);
+        assert_eq!(
+            [0, 2, 3].map(|segment| found.wire_bytes_of(segment)),
+            [1040, 1040, 540]
+        );
+        let small = layout(&[0; VNET + 28]);
+        assert_eq!((small.segments, small.wire_bytes_of(0)), (1, 28));
     }
 
     #[test]
     fn parts_are_packets_of_their_own() {
         let packet = super_packet();
         let found = layout(&packet);
-        let mut out = Vec::new();
-        part(&packet, &found, 1, 3, &mut out);
+        let cut = |first, end| {
+            let mut out = vec![0xaa; 65_536];
+            let len = part(&packet, &found, first, end, &mut out);
+            out.truncate(len);
+            out
+        };
+        let out = cut(1, 3);
         assert_eq!(out.len(), VNET + 40 + 2000);
         assert_eq!((out[VNET + 40], out[VNET + 40 + 1999]), (1, 2));
         assert_eq!(big(&out, VNET + 2), 2040);
@@ -197,13 +232,12 @@ mod tests {
         );
         assert_eq!(out[VNET + 20 + 4..VNET + 20 + 8], 999u32.to_be_bytes());
         assert_eq!(out[VNET + 20 + 13], 0, "no CWR, FIN or PSH in the middle");
-        part(&packet, &found, 3, 4, &mut out);
+        let out = cut(3, 4);
         assert_eq!(
             (out.len(), out[GSO_TYPE], native(&out, GSO_SIZE)),
             (VNET + 40 + 500, 0, 0)
         );
         assert_eq!(out[VNET + 20 + 13], 0x09);
-        part(&packet, &found, 0, 4, &mut out);
-        assert_eq!(out, packet);
+        assert_eq!(cut(0, 4), packet);
     }
 }

@@ -54,10 +54,20 @@ fn control(family: AddressFamily) -> Result<OwnedFd> {
 
 /// Sets an interface of the calling thread's namespace up.
 pub(crate) fn bring_up(name: &str) -> Result<()> {
+    let inet = control(AddressFamily::Inet)?;
     let mut request = request(name);
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // Its other flags stay: without a TUN's IFF_NOARP, IPv6 would send reports of multicast groups.
     ioctl(
-        &control(AddressFamily::Inet)?,
+        &inet,
+        "cannot read the flags",
+        libc::SIOCGIFFLAGS as _,
+        &mut request,
+    )?;
+    // SAFETY: SIOCGIFFLAGS has filled this member of the union, and zero would be valid too.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
+    ioctl(
+        &inet,
         "cannot set the flags",
         libc::SIOCSIFFLAGS as _,
         &mut request,
@@ -133,9 +143,19 @@ pub(super) fn open(v4: Ipv4Addr, v6: Ipv6Addr) -> Result<OwnedFd> {
     set("cannot set the netmask", libc::SIOCSIFNETMASK as _, &|r| {
         r.ifr_ifru.ifru_netmask = ipv4(mask)
     })?;
+    // The kernel must send nothing of its own: a link-local address, router solicitations and the
+    // like would be counted, and take random numbers. No address is tried out before use either.
+    let quiet = [
+        ("addr_gen_mode", "1"),
+        ("router_solicitations", "0"),
+        ("accept_dad", "0"),
+    ];
+    let mut v6_works = true;
+    for (name, value) in quiet {
+        v6_works &= fs::write(format!("/proc/sys/net/ipv6/conf/{NAME}/{name}"), value).is_ok();
+    }
     bring_up(NAME)?;
-
-    if fs::write(format!("/proc/sys/net/ipv6/conf/{NAME}/accept_dad"), "0").is_ok() {
+    if v6_works {
         let index =
             nix::net::if_::if_nametoindex(NAME).map_err(Error::doing("cannot find the device"))?;
         let mut request = In6Ifreq {
