@@ -11,22 +11,44 @@ use crate::{
 
 pub(crate) fn run() -> Result {
     setup::ensure()?;
-    check(cargo().args(["fmt", "--all", "--check"]))?;
-    check(cargo().args([
+    for (component, args) in [
+        ("rustfmt", ["fmt", "--version"]),
+        ("clippy", ["clippy", "-V"]),
+    ] {
+        if !cargo()
+            .args(args)
+            .output()
+            .is_ok_and(|output| output.status.success())
+        {
+            return Err(format!(
+                "cargo {} is not here: install it with `rustup component add {component}`",
+                args[0]
+            ));
+        }
+    }
+    // All of them, so that one run shows every fault.
+    let clippy = [
         "clippy",
         "--workspace",
         "--all-targets",
         "--",
         "-D",
         "warnings",
-    ]))?;
-    check(
-        cargo()
-            .args(["doc", "--workspace", "--no-deps", "--quiet"])
-            .env("RUSTDOCFLAGS", "-D warnings"),
-    )?;
+    ];
+    let mut faults: Vec<String> = [
+        check(cargo().args(["fmt", "--all", "--check"])),
+        check(cargo().args(clippy)),
+        check(
+            cargo()
+                .args(["doc", "--workspace", "--no-deps", "--quiet"])
+                .env("RUSTDOCFLAGS", "-D warnings"),
+        ),
+    ]
+    .into_iter()
+    .filter_map(Result::err)
+    .collect();
     let metadata = metadata(&[])?;
-    let mut faults = supported_rust(&metadata);
+    faults.extend(supported_rust(&metadata));
     faults.extend(layering(&metadata));
     faults.extend(licence_lines()?);
     for fault in &faults {
@@ -39,9 +61,10 @@ pub(crate) fn run() -> Result {
     }
 }
 
-fn version(text: &str) -> (u32, u32) {
+fn version(text: &str) -> (u32, u32, u32) {
     let mut parts = text.split('.').map(|part| part.parse().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    let mut next = || parts.next().unwrap_or(0);
+    (next(), next(), next())
 }
 
 fn packages(metadata: &Json) -> impl Iterator<Item = &Json> {
@@ -56,7 +79,7 @@ fn supported_rust(metadata: &Json) -> Vec<String> {
         .filter_map(|package| package["rust_version"].as_str())
         .map(version)
         .min()
-        .unwrap_or((0, 0));
+        .unwrap_or((0, 0, 0));
     packages(metadata)
         .filter_map(|package| {
             let needs = package["rust_version"].as_str()?;
@@ -160,9 +183,13 @@ mod tests {
             package("old", false, "1.63", &[]),
             package("same", false, "1.89.0", &[]),
             package("new", false, "1.90", &[]),
+            package("patched", false, "1.89.1", &[]),
         ]});
         let faults = supported_rust(&metadata);
-        assert!(faults.len() == 1 && faults[0].contains("new"), "{faults:?}");
+        assert!(
+            faults.len() == 2 && faults[0].contains("new") && faults[1].contains("patched"),
+            "{faults:?}"
+        );
     }
 
     #[test]

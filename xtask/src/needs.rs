@@ -209,6 +209,24 @@ mod tests {
     }
 
     #[test]
+    fn names_the_packages_of_each_distribution() {
+        let all: Vec<_> = NEEDS.iter().collect();
+        let said = |manager: Manager| manager.install(&manager.packages(&all)).join(" ");
+        assert_eq!(
+            said(Manager::Pacman),
+            "pacman -S --needed gcc clang make pkgconf libelf zlib"
+        );
+        assert_eq!(
+            said(Manager::Zypper),
+            "zypper install gcc clang make pkg-config libelf-devel zlib-devel"
+        );
+        assert_eq!(
+            said(Manager::Dnf),
+            "dnf install gcc clang make pkgconf-pkg-config elfutils-libelf-devel zlib-devel"
+        );
+    }
+
+    #[test]
     fn probes_find_what_is_not_there() {
         let nothing = |probe| Need {
             probe,

@@ -1,6 +1,6 @@
 //! `cargo xtask setup`: installs what is missing, after saying so.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, io, path::Path, process::Command};
 
 use crate::{
     needs::{Manager, NEEDS, Need, in_path},
@@ -34,9 +34,9 @@ pub(crate) fn command(only_check: bool) -> Result {
 }
 
 fn list(missing: &[&Need]) {
-    println!("missing:");
+    eprintln!("missing:");
     for need in missing {
-        println!("  {:12} to {}", need.name(), need.what_for);
+        eprintln!("  {:12} to {}", need.name(), need.what_for);
     }
 }
 
@@ -72,7 +72,9 @@ pub(crate) fn ensure() -> Result {
             .args(sudo.then_some("env"))
             .arg("DEBIAN_FRONTEND=noninteractive")
             .args(args);
-        println!("runs: {}", shown(&command));
+        eprintln!("runs: {}", shown(&command));
+        // Standard output belongs to the chore: it may be JSON.
+        command.stdout(io::stderr());
         check(&mut command)
     };
     apt(&["apt-get".into(), "update".into(), "-qq".into()])?;
