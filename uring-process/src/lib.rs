@@ -1,3 +1,25 @@
-//! The place of the safe spawn API on io_uring: std::process semantics, completions on a ring.
-//!
-//! Nothing is here yet.
+//! Create processes without blocking.
+#![deny(unsafe_op_in_unsafe_fn)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("uring-process stands on Linux: pidfds, clone3, io_uring");
+
+mod blocking;
+mod child;
+mod command;
+mod error;
+mod launcher;
+mod machine;
+mod plan;
+pub mod ring;
+mod slot;
+mod stage;
+mod start;
+mod sys;
+
+pub use blocking::{Child, Starting};
+pub use command::{Command, FdPolicy, SockFilter, Stdio};
+pub use error::Error;
+pub use plan::ExecPlan;
+pub use stage::Stage;
+pub use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};

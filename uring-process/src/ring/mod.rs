@@ -1,0 +1,404 @@
+//! The door for a ring of your own: processes among the rest of your completions.
+//!
+//! A [`Spawner`] belongs to one ring, which you keep: you submit, you wait, you read completions.
+//! It starts no thread and makes no ring. Its entries carry a tag in the upper bits of their
+//! `user_data` ([`TAG_BITS`]); hand it the completions that bear the tag, or all of them: it says
+//! which were its own.
+//!
+//! ```
+//! use io_uring::IoUring;
+//! use uring_process::{Command, ring::{Event, Spawner}};
+//!
+//! let mut ring = IoUring::new(64)?;
+//! let mut spawner = Spawner::new(&ring, 0xBEEF)?;
+//! let plan = Command::new("true").plan()?;
+//! for _ in 0..8 {
+//!     spawner.submit(&plan)?;
+//! }
+//! let mut ended = 0;
+//! while ended < 8 {
+//!     spawner.push(&mut ring.submission());
+//!     ring.submit_and_wait(1)?;
+//!     for completion in ring.completion() {
+//!         spawner.complete(completion.user_data(), completion.result());
+//!     }
+//!     while let Some(event) = spawner.next_event() {
+//!         match event {
+//!             Event::Started(started) => println!("{} runs", started.pid),
+//!             Event::Failed { error, .. } => return Err(error.into()),
+//!             Event::Ended { status, .. } => {
+//!                 assert!(status.success());
+//!                 ended += 1;
+//!             }
+//!         }
+//!     }
+//! }
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # Why pushing entries is safe here
+//! An entry is either a wait on a pidfd or on a futex word. Neither makes the kernel write to our
+//! memory; a wait on a descriptor that has been closed, or on a word that has been used again,
+//! ends at once or is not for anybody. The words are never freed. So a ring or a spawner may be
+//! dropped, moved or forgotten at any time, entries may never be submitted, and completions may be
+//! handed over late, twice, or forged: what a completion claims is checked before it is believed.
+//!
+//! # A ring and its spawner end
+//! Processes that run go on. Those whose spawner was dropped are waited for by a later start in
+//! this process, so they do not stay zombies while starts go on.
+
+mod event;
+mod orphans;
+mod tag;
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    process::ExitStatus,
+};
+
+use io_uring::{
+    IoUring, Probe, cqueue,
+    opcode::{FutexWait, PollAdd},
+    squeue::{self, SubmissionQueue},
+    types::Fd,
+};
+
+pub use event::{Event, Started};
+use tag::{Kind, Tag};
+pub use tag::{TAG_BITS, Token};
+
+use crate::{
+    Error, ExecPlan,
+    machine::{Machine, News, Signal, Start, World},
+    start::{self, Await, Pending, Pipes, Progress, Scratch, Watch, ladder},
+    sys::pidfd,
+};
+
+/// `FUTEX2_SIZE_U32` of `include/uapi/linux/futex.h`, without `FUTEX2_PRIVATE`: the kernel wakes
+/// the word that it clears as a shared one.
+const FUTEX_SHARED_U32: u32 = 2;
+
+/// One process.
+struct Live {
+    machine: Machine,
+    body: Body,
+}
+
+/// What the machine asks.
+struct Body {
+    pid: i32,
+    pidfd: OwnedFd,
+    pending: Pending,
+    pipes: Pipes,
+}
+
+impl World for Body {
+    type Error = Error;
+
+    fn start(&mut self) -> Start<Error> {
+        match self.pending.advance() {
+            Progress::Again => Start::Open,
+            Progress::Running => Start::Running,
+            Progress::Failed(error) => Start::Failed(error),
+        }
+    }
+
+    fn end(&mut self) -> Option<ExitStatus> {
+        match pidfd::try_wait(self.pidfd.as_fd()) {
+            Ok(status) => status,
+            // Somebody else has taken the status, and this kernel does not keep it.
+            Err(_) => Some(ExitStatus::default()),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Place {
+    /// Counts the processes that this place has had, so that an old token names none.
+    generation: u32,
+    live: Option<Live>,
+}
+
+/// Starts processes and follows them by completions of a ring that is yours.
+///
+/// See the [module's page](self).
+pub struct Spawner {
+    tag: Tag,
+    watch: Watch,
+    places: Vec<Place>,
+    free: Vec<u32>,
+    /// Entries that did not fit the submission queue yet.
+    waiting: VecDeque<squeue::Entry>,
+    events: VecDeque<Event>,
+    scratch: Scratch,
+}
+
+impl Spawner {
+    /// A spawner for this ring. `tag` takes the upper [`TAG_BITS`] bits of `user_data`: entries
+    /// of your own must have others.
+    ///
+    /// # Errors
+    /// A tag that is too large.
+    pub fn new<S, C>(ring: &IoUring<S, C>, tag: u64) -> Result<Self, Error>
+    where
+        S: squeue::EntryMarker,
+        C: cqueue::EntryMarker,
+    {
+        let mut probe = Probe::new();
+        let has_futex = ring.submitter().register_probe(&mut probe).is_ok()
+            && probe.is_supported(FutexWait::CODE);
+        let by_word = has_futex && !ladder::forced().pipe;
+        Ok(Self {
+            tag: Tag::new(tag)?,
+            watch: if by_word { Watch::Word } else { Watch::Pipe },
+            places: Vec::new(),
+            free: Vec::new(),
+            waiting: VecDeque::new(),
+            events: VecDeque::new(),
+            scratch: Scratch::default(),
+        })
+    }
+
+    /// Makes a process and returns at once; what becomes of it, events tell.
+    ///
+    /// Two entries for the ring are made ready, for [`push`](Self::push).
+    ///
+    /// # Errors
+    /// No process could be made: [`Stage::Prepare`](crate::Stage::Prepare) or
+    /// [`Stage::Clone`](crate::Stage::Clone). `EAGAIN`, kind `WouldBlock`, at a limit of processes:
+    /// try again when one has ended. Everything later is an event.
+    pub fn submit(&mut self, plan: &ExecPlan) -> Result<Token, Error> {
+        orphans::reap();
+        let started = start::start(plan, self.watch, &mut self.scratch)?;
+        let start::Started {
+            pid,
+            pidfd,
+            pending,
+            pipes,
+        } = started;
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place::default());
+            self.places.len() as u32 - 1
+        });
+        let place = &mut self.places[index as usize];
+        place.generation = place.generation.wrapping_add(1);
+        let body = Body {
+            pid,
+            pidfd,
+            pending,
+            pipes,
+        };
+        place.live = Some(Live {
+            machine: Machine::new(),
+            body,
+        });
+        let token = Token::new(index, place.generation);
+        self.arm(token);
+        Ok(token)
+    }
+
+    /// Makes a process of each plan, up to the first that fails.
+    ///
+    /// Returns the tokens, and the error that ended it.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit); the processes made before it go on.
+    pub fn submit_all<'p>(
+        &mut self,
+        plans: impl IntoIterator<Item = &'p ExecPlan>,
+    ) -> (Vec<Token>, Option<Error>) {
+        let mut tokens = Vec::new();
+        for plan in plans {
+            match self.submit(plan) {
+                Ok(token) => tokens.push(token),
+                Err(error) => return (tokens, Some(error)),
+            }
+        }
+        (tokens, None)
+    }
+
+    fn live(&self, token: Token) -> Option<&Live> {
+        let place = self.places.get(token.index() as usize)?;
+        place
+            .live
+            .as_ref()
+            .filter(|_| Tag::same_generation(place.generation, token.generation()))
+    }
+
+    /// Makes entries for all that is to be waited for.
+    fn arm(&mut self, token: Token) {
+        let Self {
+            tag,
+            places,
+            waiting,
+            ..
+        } = self;
+        let Some(live) = places
+            .get_mut(token.index() as usize)
+            .and_then(|p| p.live.as_mut())
+        else {
+            return;
+        };
+        for signal in live.machine.arm() {
+            let entry = match signal {
+                Signal::End => {
+                    let fd = Fd(live.body.pidfd.as_raw_fd());
+                    PollAdd::new(fd, libc::POLLIN as u32)
+                        .build()
+                        .user_data(tag.of(token, Kind::End))
+                }
+                Signal::Start => {
+                    start_entry(&live.body.pending).user_data(tag.of(token, Kind::Start))
+                }
+            };
+            waiting.push_back(entry);
+        }
+    }
+
+    /// Moves ready entries to the submission queue of the ring; returns how many still wait for
+    /// room in it. Submit, and call it again.
+    pub fn push<E>(&mut self, queue: &mut SubmissionQueue<'_, E>) -> usize
+    where
+        E: squeue::EntryMarker + From<squeue::Entry>,
+    {
+        while let Some(entry) = self.waiting.front() {
+            // SAFETY: see the module's page: the kernel writes to no memory for these entries, and
+            // the word that one may point at is never freed.
+            if unsafe { queue.push(&E::from(entry.clone())) }.is_err() {
+                break;
+            }
+            self.waiting.pop_front();
+        }
+        self.waiting.len()
+    }
+
+    /// Takes a completion. Returns whether it was one of the spawner's; then look for events, and
+    /// [`push`](Self::push) again.
+    pub fn complete(&mut self, user_data: u64, result: i32) -> bool {
+        let _ = result; // What is so, is looked at; also after -ECANCELED or -EAGAIN.
+        let Some((index, generation, kind)) = self.tag.read(user_data) else {
+            return false;
+        };
+        let Self {
+            places,
+            events,
+            free,
+            ..
+        } = self;
+        let Some(place) = places.get_mut(index as usize) else {
+            return true;
+        };
+        if !Tag::same_generation(place.generation, generation) {
+            return true;
+        }
+        let token = Token::new(index, place.generation);
+        let Some(live) = &mut place.live else {
+            return true;
+        };
+        let signal = match kind {
+            Kind::Start => Signal::Start,
+            Kind::End => Signal::End,
+        };
+        let Live { machine, body } = live;
+        let (pid, mut news) = (body.pid, [None, None]);
+        machine.signal(signal, body, |new| {
+            let at = usize::from(news[0].is_some());
+            news[at] = Some(new);
+        });
+        for new in news.into_iter().flatten() {
+            events.push_back(match new {
+                News::Running => {
+                    Event::Started(Started::new(token, pid, std::mem::take(&mut body.pipes)))
+                }
+                News::Failed(error) => Event::Failed { token, error },
+                News::Ended(status) => Event::Ended { token, pid, status },
+            });
+        }
+        if machine.is_finished() {
+            place.live = None;
+            free.push(index);
+        } else {
+            self.arm(token);
+        }
+        true
+    }
+
+    /// What has become known and was not told yet.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Processes that have not ended, or whose last completion has not come.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    /// The PID, while the process is followed.
+    #[must_use]
+    pub fn pid(&self, token: Token) -> Option<i32> {
+        self.live(token).map(|live| live.body.pid)
+    }
+
+    /// The pidfd, while the process is followed.
+    #[must_use]
+    pub fn pidfd(&self, token: Token) -> Option<BorrowedFd<'_>> {
+        self.live(token).map(|live| live.body.pidfd.as_fd())
+    }
+
+    /// Sends a signal, such as `libc::SIGKILL`, to the process and to no other.
+    ///
+    /// # Errors
+    /// `ESRCH` (kind `NotFound` here) if it is over; `EPERM` if it has other ids; `EINVAL` for a
+    /// signal that does not exist.
+    pub fn kill(&self, token: Token, signal: i32) -> io::Result<()> {
+        match self.pidfd(token) {
+            Some(pidfd) => pidfd::signal(pidfd, signal),
+            None => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        }
+    }
+}
+
+fn start_entry(pending: &Pending) -> squeue::Entry {
+    match pending.next() {
+        Await::Word(word, held) => {
+            let any = u64::from(u32::MAX);
+            FutexWait::new(word.as_ptr(), u64::from(held), any, FUTEX_SHARED_U32).build()
+        }
+        Await::Readable(fd) => PollAdd::new(Fd(fd.as_raw_fd()), libc::POLLIN as u32).build(),
+        Await::Nothing => io_uring::opcode::Nop::new().build(),
+    }
+}
+
+impl Drop for Spawner {
+    fn drop(&mut self) {
+        for place in &mut self.places {
+            if let Some(Live { body, .. }) = place.live.take() {
+                if let Await::Word(word, _) = body.pending.next() {
+                    // A wait for it on the ring must not stay, or it would take the wake-up that a
+                    // later child on this slot owes to its own.
+                    wake_all(word);
+                }
+                orphans::adopt(body.pidfd);
+            }
+        }
+        orphans::reap();
+    }
+}
+
+fn wake_all(word: &std::sync::atomic::AtomicU32) {
+    // SAFETY: wakes whoever waits for the word; reads and writes no memory.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}
+
+impl std::fmt::Debug for Spawner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spawner")
+            .field("tag", &self.tag)
+            .field("in_flight", &self.in_flight())
+            .field("waiting", &self.waiting.len())
+            .finish_non_exhaustive()
+    }
+}

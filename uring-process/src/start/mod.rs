@@ -1,0 +1,169 @@
+//! From a plan to a process: the executors, and which of them this kernel allows.
+//!
+//! | executor | how | kernel |
+//! |---|---|---|
+//! | clone3 | shares memory and, until its first act, the descriptor table | 5.5 |
+//! | clone | the same by the older call, where a sandbox refuses clone3 | 5.2 |
+//! | fork | a copy of this process: for `pre_exec`, and where nothing else works | 5.3 |
+//!
+//! The first that works is kept for the life of the process. `URING_PROCESS_FORCE` names one to
+//! use in any case, for tests and measurements ([`ladder`]).
+
+mod clone;
+mod fork;
+pub(crate) mod ladder;
+mod pending;
+
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+pub(crate) use ladder::Executor;
+pub(crate) use pending::{Await, Pending, Progress};
+
+use crate::{
+    Error, ExecPlan, Stage,
+    child::{Move, Source},
+    plan::{Origin, needed_end},
+    sys::mask::Blocked,
+};
+
+/// How the caller learns that the program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// By the word that the kernel clears: the caller can wait on a futex.
+    Word,
+    /// By a pipe that the exec closes: the caller can wait for descriptors only.
+    Pipe,
+}
+
+/// This process's ends of the pipes of a child.
+#[derive(Debug, Default)]
+pub(crate) struct Pipes {
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) stdout: Option<OwnedFd>,
+    pub(crate) stderr: Option<OwnedFd>,
+}
+
+/// A process that has been made; whether the program runs in it is still open.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) pending: Pending,
+    pub(crate) pipes: Pipes,
+}
+
+/// What a start needs besides the plan, kept by the caller so that a next one allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    map: Vec<Move>,
+    ends: Vec<OwnedFd>,
+}
+
+/// Descriptors of one start.
+struct Wiring {
+    pipes: Pipes,
+    /// What a copy of the table must hold.
+    end: u32,
+    /// The pipe that a failure is reported by: our end, and the child's.
+    report: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// Makes a process of the plan. Returns when it is made, not when its program runs.
+///
+/// # Errors
+/// The process could not be made; there is none.
+pub(crate) fn start(
+    plan: &ExecPlan,
+    watch: Watch,
+    scratch: &mut Scratch,
+) -> Result<Started, Error> {
+    scratch.map.clear();
+    scratch.ends.clear();
+    let inner = &plan.0;
+    let executor = if inner.needs_fork {
+        Executor::Fork
+    } else {
+        ladder::current()
+    };
+    let needs_report =
+        watch == Watch::Pipe || executor == Executor::Fork || inner.launcher.is_some();
+    let wiring =
+        wire(plan, needs_report, scratch).map_err(|source| inner.error(Stage::Prepare, source))?;
+    let blocked = Blocked::all();
+    if executor == Executor::Fork {
+        return fork::start(plan, wiring, scratch, &blocked);
+    }
+    clone::start(plan, executor, watch, wiring, scratch, &blocked)
+}
+
+/// Runs the plan in this process. Returns only where that fails.
+pub(crate) fn replace(plan: &ExecPlan) -> Error {
+    let mut scratch = Scratch::default();
+    let wiring = match wire(plan, false, &mut scratch) {
+        Ok(wiring) => wiring,
+        Err(source) => return plan.0.error(Stage::Prepare, source),
+    };
+    let blocked = Blocked::all();
+    let (stage, errno) = fork::run_here(plan, &mut scratch, &blocked);
+    drop(wiring);
+    let stage = Stage::from_raw(stage).unwrap_or(Stage::Exec);
+    plan.0.error(stage, io::Error::from_raw_os_error(errno))
+}
+
+/// A pipe, close-on-exec, whose ends are ours to keep.
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = io::pipe()?;
+    Ok((reader.into(), writer.into()))
+}
+
+fn wire(plan: &ExecPlan, needs_report: bool, scratch: &mut Scratch) -> io::Result<Wiring> {
+    let inner = &plan.0;
+    let (map, mut end) = inner.map();
+    scratch.map.extend_from_slice(map);
+    let mut pipes = Pipes::default();
+    for (at, (target, origin)) in inner.fds().iter().enumerate() {
+        let Origin::Pipe { child_reads } = origin else {
+            continue;
+        };
+        let (reader, writer) = pipe()?;
+        let (theirs, ours) = if *child_reads {
+            (reader, writer)
+        } else {
+            (writer, reader)
+        };
+        scratch.map[at].source = Source::Copy(theirs.as_raw_fd());
+        end = end.max(needed_end(&scratch.map[at]));
+        scratch.ends.push(theirs);
+        match *target {
+            libc::STDIN_FILENO => pipes.stdin = Some(ours),
+            libc::STDOUT_FILENO => pipes.stdout = Some(ours),
+            _ => pipes.stderr = Some(ours),
+        }
+    }
+    let report = if needs_report { Some(pipe()?) } else { None };
+    if let Some((_, theirs)) = &report {
+        let fd = theirs.as_raw_fd();
+        end = end.max(fd as u32 + 1);
+        if let Some(launcher) = &inner.launcher {
+            let at = scratch
+                .map
+                .iter()
+                .position(|entry| entry.target == launcher.report);
+            if let Some(at) = at {
+                scratch.map[at].source = Source::Copy(fd);
+            }
+        }
+    }
+    if let Some(cgroup) = &inner.cgroup {
+        end = end.max(cgroup.dir.as_raw_fd() as u32 + 1);
+    }
+    Ok(Wiring { pipes, end, report })
+}
+
+/// The errno of a negative result of a raw system call.
+fn error_of(result: isize) -> io::Error {
+    io::Error::from_raw_os_error(-result as i32)
+}

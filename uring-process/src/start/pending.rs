@@ -1,0 +1,180 @@
+//! Between the making of a process and the running of its program.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    sync::atomic::AtomicU32,
+};
+
+use super::Watch;
+use crate::{Error, ExecPlan, Stage, slot::Slot};
+
+/// A start whose outcome is open.
+///
+/// The caller waits for what [`Pending::next`] says and calls [`Pending::advance`], until that is
+/// done. Nothing here blocks. May be dropped at any time.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    plan: ExecPlan,
+    phase: Phase,
+    /// Our end of the pipe for reports.
+    report: Option<OwnedFd>,
+    /// The child's end; in a shared table it stays open until the child has its own copy.
+    report_writer: Option<OwnedFd>,
+    _cgroup_procs: Option<OwnedFd>,
+    slot: Option<Slot>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Word,
+    Pipe,
+    Over,
+}
+
+/// What to wait for.
+#[derive(Debug)]
+pub(crate) enum Await<'a> {
+    /// Until the word has no longer this value (futex(2), not private).
+    Word(&'a AtomicU32, u32),
+    /// Until there is something to read, or the end.
+    Readable(BorrowedFd<'a>),
+    Nothing,
+}
+
+/// Where a start is.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// Wait again for [`Pending::next`], which may be something else now.
+    Again,
+    /// The program runs, or the child has ended by a signal before it could; that shows as its
+    /// status.
+    Running,
+    /// It failed; the child is over, or about to be.
+    Failed(Error),
+}
+
+impl Pending {
+    pub(super) fn new(
+        plan: ExecPlan,
+        mut slot: Slot,
+        watch: Watch,
+        report: Option<(OwnedFd, OwnedFd)>,
+        cgroup_procs: Option<OwnedFd>,
+        shares_table: bool,
+    ) -> Self {
+        let (report, mut report_writer) = report.unzip();
+        let phase = match watch {
+            Watch::Word => Phase::Word,
+            Watch::Pipe => Phase::Pipe,
+        };
+        if !shares_table {
+            // The child has its own copies.
+            report_writer = None;
+            slot.close_ends();
+        }
+        Self {
+            plan,
+            phase,
+            report,
+            report_writer,
+            _cgroup_procs: cgroup_procs,
+            slot: Some(slot),
+        }
+    }
+
+    pub(super) fn forked(plan: ExecPlan, report: Option<(OwnedFd, OwnedFd)>) -> Self {
+        let report = report.map(|(ours, _)| ours);
+        Self {
+            plan,
+            phase: Phase::Pipe,
+            report,
+            report_writer: None,
+            _cgroup_procs: None,
+            slot: None,
+        }
+    }
+
+    pub(crate) fn next(&self) -> Await<'_> {
+        match (self.phase, &self.slot, &self.report) {
+            (Phase::Word, Some(slot), _) => {
+                let (word, held) = slot.word();
+                Await::Word(word, held)
+            }
+            (Phase::Pipe, _, Some(report)) => Await::Readable(report.as_fd()),
+            _ => Await::Nothing,
+        }
+    }
+
+    /// Looks where it is now. To be called when what was waited for has happened, or at any time.
+    pub(crate) fn advance(&mut self) -> Progress {
+        if self.phase == Phase::Word {
+            let Some(slot) = &mut self.slot else {
+                return self.over(None);
+            };
+            if slot.is_held() {
+                return Progress::Again;
+            }
+            let failure = slot.failure();
+            slot.close_ends();
+            self.report_writer = None;
+            if failure.is_some() || self.report.is_none() {
+                return self.over(failure);
+            }
+            // The launcher runs; what comes of it, the pipe says.
+            self.phase = Phase::Pipe;
+        }
+        match self.read_report() {
+            Some(outcome) => self.over(outcome),
+            None => Progress::Again,
+        }
+    }
+
+    /// `None`: nothing to read yet.
+    fn read_report(&self) -> Option<Option<(u32, i32)>> {
+        let Some(report) = &self.report else {
+            return Some(None);
+        };
+        let mut poll = libc::pollfd {
+            fd: report.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one entry, for the time of the call, which does not wait.
+        if unsafe { libc::poll(&raw mut poll, 1, 0) } != 1 {
+            return None;
+        }
+        let mut words = [0u32; 2];
+        let at = (&raw mut words).cast();
+        // SAFETY: eight bytes are there to write to.
+        match unsafe { libc::read(report.as_raw_fd(), at, size_of_val(&words)) } {
+            8 => Some(Some((words[0], words[1] as i32))),
+            _ => Some(None),
+        }
+    }
+
+    fn over(&mut self, failure: Option<(u32, i32)>) -> Progress {
+        self.phase = Phase::Over;
+        self.report = None;
+        self.report_writer = None;
+        match failure {
+            None => Progress::Running,
+            Some((stage, errno)) => {
+                let stage = Stage::from_raw(stage).unwrap_or(Stage::Exec);
+                Progress::Failed(
+                    self.plan
+                        .0
+                        .error(stage, io::Error::from_raw_os_error(errno)),
+                )
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slot")
+            .field("held", &self.is_held())
+            .finish_non_exhaustive()
+    }
+}
