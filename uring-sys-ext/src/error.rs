@@ -20,8 +20,10 @@ pub enum Error {
     )]
     Refused(io::Error),
 
-    /// The ring on which opcodes are tried could not be made.
-    #[error("discovery of process opcodes: {what}: {source}")]
+    /// The place where operations are tried, a thread and a ring, could not be made or used.
+    #[error(
+        "discovery of process operations: {what}: {source}; go on as if the kernel had none of them"
+    )]
     Discovery {
         /// What was attempted.
         what: &'static str,
@@ -30,7 +32,10 @@ pub enum Error {
     },
 
     /// The kernel answered a query with an error.
-    #[error("io_uring_register(IORING_REGISTER_QUERY, {what}): {source}")]
+    #[error(
+        "io_uring_register(IORING_REGISTER_QUERY, {what}): {source}; \
+         io_uring::Submitter::register_probe asks another way"
+    )]
     Query {
         /// What was asked for.
         what: &'static str,

@@ -10,6 +10,10 @@
 //! * [`query`]: `IORING_REGISTER_QUERY`, what an io_uring of this kernel knows at all.
 //! * [`sized`]: the rules by which a structure grows without breaking anybody.
 //!
+//! # Allocation
+//!
+//! Layouts, builders, query and errors allocate nothing. Discovery does: it starts a thread, once.
+//!
 //! # Who keeps pointers alive
 //!
 //! Nothing here owns what a request points at. Path, argv, envp, attributes and all that the
@@ -17,7 +21,6 @@
 //! They must stay valid, unmoved and unchanged until the request's completion has been taken from
 //! the completion queue, also when nobody waits for it any more. That promise is given where an
 //! entry is pushed: [`SubmissionQueue::push`](io_uring::SubmissionQueue::push) is `unsafe`.
-#![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod discovery;
 mod error;

@@ -30,7 +30,8 @@ pub struct QueryHeader {
     pub query_op: u32,
     /// In: size in bytes of the room at `query_data`. Out: how many of them were filled.
     pub size: u32,
-    /// In: 0. Out: 0 or a negative errno, `EOPNOTSUPP` for a question that the kernel does not know.
+    /// In: 0. Out: 0 or a negative errno, `EOPNOTSUPP` for a question that the kernel does not
+    /// know.
     pub result: i32,
     /// Must be zero.
     pub reserved: [u32; 3],
@@ -103,20 +104,9 @@ pub fn opcodes() -> Result<Opcodes, Error> {
         size: size_of::<Opcodes>() as u32,
         ..QueryHeader::default()
     };
-    // SAFETY: the header names one question and room for its answer; both live in this function
-    // and the kernel is done with them when the call returns. The answer is integers only.
-    let returned = unsafe {
-        libc::syscall(
-            libc::SYS_io_uring_register,
-            -1,
-            IORING_REGISTER_QUERY,
-            &raw mut header,
-            0,
-        )
-    };
-    if returned < 0 {
-        return Err(explain(io::Error::last_os_error()));
-    }
+    // SAFETY: the header names one question and room for its answer, which is integers only; both
+    // live in this function.
+    unsafe { ask(&mut header) }.map_err(explain)?;
     if header.result < 0 {
         let source = io::Error::from_raw_os_error(-header.result);
         return Err(Error::Query {
@@ -125,6 +115,47 @@ pub fn opcodes() -> Result<Opcodes, Error> {
         });
     }
     Ok(answer)
+}
+
+/// Puts any questions to the kernel, for those that [`opcodes`] does not cover.
+///
+/// What was wrong with a single question stands in its [`QueryHeader::result`].
+///
+/// # Errors
+/// The errno of the system call: `EINVAL` or `EBADF` before Linux 6.18, `EFAULT` for a bad pointer,
+/// `ERANGE` for a chain of too many questions, `EPERM` or `ENOSYS` where io_uring is forbidden.
+///
+/// # Safety
+/// `query_data` must point at `size` bytes that may be written, holding a value of a type of which
+/// any bytes are a value, and `next_entry` must be 0 or point at another such header. The kernel is
+/// done with all of it when the call returns.
+///
+/// ```
+/// use uring_sys_ext::query::{self, QueryHeader};
+///
+/// let mut header = QueryHeader { query_op: u32::MAX, ..QueryHeader::default() };
+/// // SAFETY: no room for an answer, and no further question.
+/// match unsafe { query::ask(&mut header) } {
+///     Ok(()) => assert_eq!(header.result, -libc::EOPNOTSUPP),
+///     Err(error) => println!("before Linux 6.18, or forbidden: {error}"),
+/// }
+/// ```
+pub unsafe fn ask(first: &mut QueryHeader) -> io::Result<()> {
+    // SAFETY: as the caller promised; -1 stands for "no ring".
+    let returned = unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_register,
+            -1,
+            IORING_REGISTER_QUERY,
+            &raw mut *first,
+            0,
+        )
+    };
+    if returned < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Older kernels look at the descriptor (-1) or at the operation first.

@@ -1,4 +1,4 @@
-//! The verdicts, over the answers of kernels that do not exist, of some that do, and of near misses.
+//! The verdicts, over the answers of kernels that do not exist, of some that do, and near misses.
 
 use super::prove::{self, Bytes, PAIR, Part};
 use crate::{

@@ -54,18 +54,19 @@ impl Clone {
     }
 }
 
-/// Runs a program in the process that [`Clone`] started: the RFC's `IORING_OP_EXEC`,
+/// Runs a program in the process that [`Clone`](struct@Clone) started: the RFC's `IORING_OP_EXEC`,
 /// `execveat(2)` as an entry.
 ///
-/// Result: 0, or a negative errno; `EINVAL` outside of a chain that [`Clone`] heads. After one that
-/// succeeds the rest of the chain is cancelled, so a search in `PATH` is a run of these with
-/// [`IO_HARDLINK`](io_uring::squeue::Flags::IO_HARDLINK).
+/// Result: 0, or a negative errno; `EINVAL` outside of a chain that [`Clone`](struct@Clone) heads.
+/// After one that succeeds the rest of the chain is cancelled, so a search in `PATH` is a run of
+/// these with [`IO_HARDLINK`](io_uring::squeue::Flags::IO_HARDLINK).
 ///
 /// # Lifetime of the pointers
 /// `path`, `argv` and `envp` must stay valid and unchanged until this entry's own completion.
 ///
 /// # Kernel
-/// In no released one; [`discovery`](crate::discovery) tells. For an example see [`Clone`].
+/// In no released one; [`discovery`](crate::discovery) tells. For an example see
+/// [`Clone`](struct@Clone).
 #[derive(Debug)]
 pub struct Exec {
     raw: RawSqe,
