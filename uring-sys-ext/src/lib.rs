@@ -12,7 +12,7 @@
 //!
 //! # Allocation
 //!
-//! Layouts, builders, query and errors allocate nothing. Discovery does: it starts a thread, once.
+//! None outside of discovery, which starts a thread and makes a ring.
 //!
 //! # Who keeps pointers alive
 //!

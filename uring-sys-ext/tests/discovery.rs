@@ -29,16 +29,20 @@ fn alone() -> MutexGuard<'static, ()> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Whether the test can go on: io_uring may be used here.
+/// Whether the test can go on: io_uring may be used here, and the kernel is not too old.
 fn usable() -> bool {
-    match discovery::probe(&Candidates::default()) {
-        Ok(_) => true,
-        Err(error @ (Error::Refused(_) | Error::Discovery { .. })) => {
-            println!("SKIP: {error}");
-            false
-        }
-        Err(error) => panic!("{error}"),
+    let error = match discovery::probe(&Candidates::default()) {
+        Ok(_) => return true,
+        Err(error) => error,
+    };
+    let lacks = [libc::ENOSYS, libc::EPERM, libc::EINVAL, libc::EOPNOTSUPP].map(Some);
+    match &error {
+        Error::Refused(_) => {}
+        Error::Discovery { source, .. } if lacks.contains(&source.raw_os_error()) => {}
+        _ => panic!("{error}"),
     }
+    println!("SKIP: {error}");
+    false
 }
 
 /// Descriptors of this process, with what they refer to.
