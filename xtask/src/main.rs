@@ -5,6 +5,7 @@ mod needs;
 mod process;
 mod run;
 mod setup;
+mod targets;
 mod test;
 
 use std::process::ExitCode;
@@ -60,6 +61,8 @@ enum Verb {
     },
     /// Formatting, clippy, rustdoc, supported Rust version, layering, licence lines
     Lint,
+    /// Compile the uring crates for every target that they promise
+    Targets,
 }
 
 fn main() -> ExitCode {
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Verb::Lab { args } => run::lab("lab", &args),
         Verb::Test { filter } => test::run(filter.as_deref()),
         Verb::Lint => lint::run(),
+        Verb::Targets => targets::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
