@@ -13,7 +13,7 @@ pub use child::Child;
 
 use crate::{
     ChildStderr, ChildStdin, ChildStdout, Command, Error, ExecPlan,
-    command::Default3,
+    command::Streams,
     start::{self, Await, Pending, Progress, Scratch, Started, Watch},
     sys::pidfd,
 };
@@ -57,7 +57,7 @@ impl Command {
     /// # Errors
     /// As [`spawn`](Self::spawn), or reading fails.
     pub fn output(&mut self) -> io::Result<Output> {
-        ExecPlan::start(&self.plan_with(Default3::Capture)?)?
+        ExecPlan::start(&self.plan_with(Streams::Capture)?)?
             .wait()?
             .wait_with_output()
     }

@@ -74,7 +74,7 @@ pub struct Command {
 
 /// What a stream is that was not said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Default3 {
+pub(crate) enum Streams {
     /// All three are inherited: spawn and status.
     Inherit,
     /// Nothing to read, the others captured: output.
@@ -363,7 +363,7 @@ impl Command {
     /// # Errors
     /// A NUL byte in a string, or an impossible map of descriptors: `InvalidInput`.
     pub fn plan(&self) -> io::Result<ExecPlan> {
-        Ok(self.plan_with(Default3::Inherit)?)
+        Ok(self.plan_with(Streams::Inherit)?)
     }
 
     /// As [`plan`](Self::plan), with the streams that [`output`](Self::output) gives.
@@ -371,21 +371,21 @@ impl Command {
     /// # Errors
     /// As [`plan`](Self::plan).
     pub fn capture_plan(&self) -> io::Result<ExecPlan> {
-        Ok(self.plan_with(Default3::Capture)?)
+        Ok(self.plan_with(Streams::Capture)?)
     }
 
-    pub(crate) fn plan_with(&self, default: Default3) -> Result<ExecPlan, Error> {
+    pub(crate) fn plan_with(&self, default: Streams) -> Result<ExecPlan, Error> {
         self.compile(default, self.policy, false)
     }
 
     /// For this process itself.
     pub(crate) fn exec_plan(&self) -> Result<ExecPlan, Error> {
-        self.compile(Default3::Inherit, FdPolicy::InheritAll, true)
+        self.compile(Streams::Inherit, FdPolicy::InheritAll, true)
     }
 
     fn compile(
         &self,
-        default: Default3,
+        default: Streams,
         policy: FdPolicy,
         in_place: bool,
     ) -> Result<ExecPlan, Error> {

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::Default3;
+use super::Streams;
 use crate::plan::Origin;
 
 /// What a standard stream of the child is.
@@ -98,7 +98,7 @@ impl From<io::Stderr> for Stdio {
     }
 }
 
-pub(super) fn origin(stdio: Option<&Stdio>, default: Default3, target: i32) -> Origin {
+pub(super) fn origin(stdio: Option<&Stdio>, default: Streams, target: i32) -> Origin {
     let is_input = target == libc::STDIN_FILENO;
     let null = Origin::Null { write: !is_input };
     let pipe = Origin::Pipe {
@@ -106,9 +106,9 @@ pub(super) fn origin(stdio: Option<&Stdio>, default: Default3, target: i32) -> O
     };
     match stdio.map(|stdio| &stdio.0) {
         None => match default {
-            Default3::Inherit => Origin::Inherit,
-            Default3::Capture if is_input => null,
-            Default3::Capture => pipe,
+            Streams::Inherit => Origin::Inherit,
+            Streams::Capture if is_input => null,
+            Streams::Capture => pipe,
         },
         Some(Kind::Inherit) => Origin::Inherit,
         Some(Kind::Null) => null,

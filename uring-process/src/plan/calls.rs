@@ -105,13 +105,15 @@ impl Calls {
                     *raw = match arg {
                         Arg::Value(value) => value,
                         Arg::Data(bytes) => {
+                            let bytes = bytes.into_vec();
                             let at = bytes.as_ptr() as usize;
                             data.push(bytes);
                             at
                         }
                         Arg::Filter(bytes) => {
+                            let bytes = bytes.into_vec();
                             let fprog = sock_fprog(bytes.len() / 8, bytes.as_ptr() as usize);
-                            let fprog: Box<[u8]> = fprog.into();
+                            let fprog = fprog.to_vec();
                             let at = fprog.as_ptr() as usize;
                             data.extend([bytes, fprog]);
                             at
@@ -140,8 +142,8 @@ impl Calls {
 pub(super) struct Compiled {
     early: Box<[RawCall]>,
     late: Box<[RawCall]>,
-    /// What arguments point at.
-    _data: Vec<Box<[u8]>>,
+    /// What arguments point at. No `Box`, which would claim to be alone.
+    _data: Vec<Vec<u8>>,
 }
 
 impl Compiled {

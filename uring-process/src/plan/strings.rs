@@ -14,8 +14,8 @@ use crate::{
 };
 
 pub(super) struct Strings {
-    /// Never read through this: the pointers lead here. A `Box`, so it does not move.
-    _bytes: Box<[u8]>,
+    /// Never read through this: the pointers lead here. No `Box`, which would claim to be alone.
+    _bytes: Vec<u8>,
     /// argv, null, envp, null, candidates.
     pointers: Box<[*const c_char]>,
     envp_at: usize,
@@ -63,7 +63,6 @@ impl Strings {
                 "its environment",
             )?;
         }
-        let bytes = bytes.into_boxed_slice();
         let base = bytes.as_ptr().cast::<c_char>();
         let mut at = starts.into_iter().map(|start| base.wrapping_add(start));
         let paths: Vec<_> = at.by_ref().take(candidates.len()).collect();

@@ -89,9 +89,24 @@ struct Live {
 /// What the machine asks.
 struct Body {
     pid: i32,
+    /// Waits for the word that the ring was given.
+    word_waits: u32,
     pidfd: OwnedFd,
     pending: Pending,
     pipes: Pipes,
+}
+
+impl Body {
+    /// Ends waits for the word that the ring may still have, if it was given more than `done`: one
+    /// would take the wake-up that a later child on the same slot owes to its own.
+    fn forget_waits(&self, done: u32) {
+        if self.word_waits > done
+            && let Some(word) = self.pending.word()
+        {
+            // SAFETY: wakes whoever waits for the word; reads and writes no memory.
+            unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+        }
+    }
 }
 
 impl World for Body {
@@ -250,6 +265,7 @@ impl Spawner {
                         .user_data(tag.of(token, Kind::End))
                 }
                 Signal::Start => {
+                    live.body.word_waits += 1;
                     start_entry(&live.body.pending).user_data(tag.of(token, Kind::Start))
                 }
             };
@@ -317,6 +333,7 @@ impl Spawner {
             });
         }
         if machine.is_finished() {
+            body.forget_waits(1);
             place.live = None;
             free.push(index);
         } else {
@@ -376,21 +393,12 @@ impl Drop for Spawner {
     fn drop(&mut self) {
         for place in &mut self.places {
             if let Some(Live { body, .. }) = place.live.take() {
-                if let Await::Word(word, _) = body.pending.next() {
-                    // A wait for it on the ring must not stay, or it would take the wake-up that a
-                    // later child on this slot owes to its own.
-                    wake_all(word);
-                }
+                body.forget_waits(0);
                 orphans::adopt(body.pidfd);
             }
         }
         orphans::reap();
     }
-}
-
-fn wake_all(word: &std::sync::atomic::AtomicU32) {
-    // SAFETY: wakes whoever waits for the word; reads and writes no memory.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
 }
 
 impl std::fmt::Debug for Spawner {

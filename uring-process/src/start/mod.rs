@@ -81,7 +81,13 @@ pub(crate) fn start(
     scratch: &mut Scratch,
 ) -> Result<Started, Error> {
     scratch.map.clear();
+    let started = try_start(plan, watch, scratch);
+    // Where it failed, the child's ends of pipes are still here.
     scratch.ends.clear();
+    started
+}
+
+fn try_start(plan: &ExecPlan, watch: Watch, scratch: &mut Scratch) -> Result<Started, Error> {
     let inner = &plan.0;
     let executor = if inner.needs_fork {
         Executor::Fork
