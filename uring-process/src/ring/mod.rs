@@ -201,6 +201,7 @@ impl Spawner {
         place.generation = place.generation.wrapping_add(1);
         let body = Body {
             pid,
+            word_waits: 0,
             pidfd,
             pending,
             pipes,
@@ -265,7 +266,8 @@ impl Spawner {
                         .user_data(tag.of(token, Kind::End))
                 }
                 Signal::Start => {
-                    live.body.word_waits += 1;
+                    let is_word = matches!(live.body.pending.next(), Await::Word(..));
+                    live.body.word_waits += u32::from(is_word);
                     start_entry(&live.body.pending).user_data(tag.of(token, Kind::Start))
                 }
             };
