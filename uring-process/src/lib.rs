@@ -1,4 +1,4 @@
-//! Create processes without blocking.
+#![doc = include_str!("../README.md")]
 #![deny(unsafe_op_in_unsafe_fn)]
 
 #[cfg(not(target_os = "linux"))]
@@ -10,6 +10,8 @@ mod command;
 mod error;
 mod launcher;
 mod machine;
+#[doc = include_str!("migration.md")]
+pub mod migration {}
 mod plan;
 pub mod ring;
 mod slot;
