@@ -25,9 +25,15 @@ fn arguments_arrive_as_given() {
     let output = Command::new("printf").arg("%s").arg(odd).output().unwrap();
     assert_eq!(output.stdout, odd.as_bytes());
     let many: Vec<String> = (0..5000).map(|n| n.to_string()).collect();
-    assert_eq!(says(Command::new("echo").args(&many)), many.join(" ") + "\n");
+    assert_eq!(
+        says(Command::new("echo").args(&many)),
+        many.join(" ") + "\n"
+    );
     assert_eq!(says(sh("echo $0").arg0("zero")), "zero\n");
-    assert_eq!(says(Command::new("cat").arg0("dog").arg("/proc/self/comm")), "cat\n");
+    assert_eq!(
+        says(Command::new("cat").arg0("dog").arg("/proc/self/comm")),
+        "cat\n"
+    );
 }
 
 #[test]
@@ -38,19 +44,29 @@ fn environment_is_ours_with_the_changes() {
         lines
     };
     let std = |change: fn(&mut std_process::Command) -> &mut std_process::Command| {
-        let output = change(&mut std_process::Command::new("/usr/bin/env")).output().unwrap();
-        let mut lines: Vec<String> =
-            String::from_utf8(output.stdout).unwrap().lines().map(String::from).collect();
+        let output = change(&mut std_process::Command::new("/usr/bin/env"))
+            .output()
+            .unwrap();
+        let mut lines: Vec<String> = String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .map(String::from)
+            .collect();
         lines.sort();
         lines
     };
     assert_eq!(env(&mut Command::new("/usr/bin/env")), std(|c| c));
     assert_eq!(
-        env(Command::new("/usr/bin/env").env("A", "1").env_remove("PATH")),
+        env(Command::new("/usr/bin/env")
+            .env("A", "1")
+            .env_remove("PATH")),
         std(|c| c.env("A", "1").env_remove("PATH"))
     );
     assert_eq!(
-        env(Command::new("/usr/bin/env").env("A", "1").env_clear().envs([("B", ""), ("C", "x=y")])),
+        env(Command::new("/usr/bin/env")
+            .env("A", "1")
+            .env_clear()
+            .envs([("B", ""), ("C", "x=y")])),
         ["B=", "C=x=y"]
     );
     assert!(env(Command::new("/usr/bin/env").env_clear()).is_empty());
@@ -64,19 +80,33 @@ fn programs_are_searched_in_the_childs_path() {
     write_file(&one, "denied", "#!/bin/sh\n", 0o644);
     write_file(&two, "denied", "#!/bin/sh\necho second\n", 0o755);
     write_file(&one, "only-denied", "#!/bin/sh\n", 0o644);
-    let path = format!("/nonexistent:{}:{}:/bin", one.path().display(), two.path().display());
+    let path = format!(
+        "/nonexistent:{}:{}:/bin",
+        one.path().display(),
+        two.path().display()
+    );
     assert_eq!(says(Command::new("tool").env("PATH", &path)), "one\n");
     assert_eq!(says(Command::new("denied").env("PATH", &path)), "second\n");
     let kind = |program: &str| {
-        let ours = Command::new(program).env("PATH", &path).output().unwrap_err().kind();
-        let std = std_process::Command::new(program).env("PATH", &path).output().unwrap_err();
+        let ours = Command::new(program)
+            .env("PATH", &path)
+            .output()
+            .unwrap_err()
+            .kind();
+        let std = std_process::Command::new(program)
+            .env("PATH", &path)
+            .output()
+            .unwrap_err();
         assert_eq!(ours, std.kind(), "{program}");
         ours
     };
     assert_eq!(kind("only-denied"), io::ErrorKind::PermissionDenied);
     assert_eq!(kind("absent"), io::ErrorKind::NotFound);
     // Relative to the child's directory.
-    assert_eq!(says(Command::new("./tool").current_dir(two.path())), "two\n");
+    assert_eq!(
+        says(Command::new("./tool").current_dir(two.path())),
+        "two\n"
+    );
     // Without a PATH there are still /bin and /usr/bin.
     assert_eq!(says(Command::new("echo").env_clear().arg("x")), "x\n");
 }
@@ -107,16 +137,29 @@ fn what_cannot_run_says_so_as_std_does() {
         assert!(ours.to_string().contains(&format!("{program:?}")), "{ours}");
     }
     assert!(
-        Command::new(&text).spawn().unwrap_err().to_string().contains("#!/bin/sh"),
+        Command::new(&text)
+            .spawn()
+            .unwrap_err()
+            .to_string()
+            .contains("#!/bin/sh"),
         "the way out"
     );
-    let missing = Command::new("true").current_dir("/nonexistent").spawn().unwrap_err();
-    assert_eq!(Error::of(&missing).unwrap().stage(), Some(Stage::CurrentDir));
+    let missing = Command::new("true")
+        .current_dir("/nonexistent")
+        .spawn()
+        .unwrap_err();
+    assert_eq!(
+        Error::of(&missing).unwrap().stage(),
+        Some(Stage::CurrentDir)
+    );
     assert_eq!(missing.kind(), io::ErrorKind::NotFound);
     let long = "x".repeat(200_000);
-    let too_big = Command::new("true").args(vec![&long; 100]).spawn().unwrap_err();
+    let too_big = Command::new("true")
+        .args(vec![&long; 100])
+        .spawn()
+        .unwrap_err();
     assert_eq!(too_big.kind(), io::ErrorKind::ArgumentListTooLong);
-    assert!(common::zombies().is_empty());
+    common::no_zombie_stays();
 }
 
 #[test]
@@ -134,8 +177,18 @@ fn a_nul_byte_is_refused_wherever_it_is() {
 
 #[test]
 fn statuses_are_stds() {
-    for script in ["exit 0", "exit 1", "exit 255", "kill -9 $$", "kill -15 $$", "kill -11 $$"] {
-        let std = std_process::Command::new("sh").args(["-c", script]).status().unwrap();
+    for script in [
+        "exit 0",
+        "exit 1",
+        "exit 255",
+        "kill -9 $$",
+        "kill -15 $$",
+        "kill -11 $$",
+    ] {
+        let std = std_process::Command::new("sh")
+            .args(["-c", script])
+            .status()
+            .unwrap();
         let ours = sh(script).status().unwrap();
         // Whether a core is dumped is the host's affair.
         assert_eq!(ours.into_raw() & !0x80, std.into_raw() & !0x80, "{script}");
@@ -158,13 +211,23 @@ fn streams_go_where_they_are_sent() {
     assert_eq!(output.stderr, b"err\n");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "through");
 
-    let mut first = Command::new("echo").arg("piped").stdout(Stdio::piped()).spawn().unwrap();
-    assert_eq!(says(Command::new("cat").stdin(first.stdout.take().unwrap())), "piped\n");
+    let mut first = Command::new("echo")
+        .arg("piped")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert_eq!(
+        says(Command::new("cat").stdin(first.stdout.take().unwrap())),
+        "piped\n"
+    );
     first.wait().unwrap();
 
     assert_eq!(says(Command::new("cat").stdin(Stdio::null())), "");
     // Our own standard error as its standard output.
-    let status = sh("test -e /proc/self/fd/1").stdout(io::stderr()).status().unwrap();
+    let status = sh("test -e /proc/self/fd/1")
+        .stdout(io::stderr())
+        .status()
+        .unwrap();
     assert!(status.success());
     // Nothing to read by default.
     assert_eq!(says(&mut Command::new("cat")), "");
@@ -174,11 +237,20 @@ fn streams_go_where_they_are_sent() {
 fn large_outputs_do_not_block() {
     let script = "head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2";
     let output = sh(script).output().unwrap();
-    assert_eq!((output.stdout.len(), output.stderr.len()), (1_000_000, 1_000_000));
-    let output = sh("head -c 1000000 /dev/zero").stderr(Stdio::null()).output().unwrap();
+    assert_eq!(
+        (output.stdout.len(), output.stderr.len()),
+        (1_000_000, 1_000_000)
+    );
+    let output = sh("head -c 1000000 /dev/zero")
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
     assert_eq!((output.stdout.len(), output.stderr.len()), (1_000_000, 0));
-    let mut child =
-        Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new("cat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut input = child.stdin.take().unwrap();
     let writer = std::thread::spawn(move || input.write_all(&vec![7; 1_000_000]));
     let mut back = Vec::new();
@@ -194,8 +266,15 @@ fn a_child_is_waited_for_asked_and_killed() {
     assert_eq!(child.try_wait().unwrap(), None);
     child.kill().unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
-    assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL), "remembered");
-    assert_eq!(child.try_wait().unwrap().unwrap().signal(), Some(libc::SIGKILL));
+    assert_eq!(
+        child.wait().unwrap().signal(),
+        Some(libc::SIGKILL),
+        "remembered"
+    );
+    assert_eq!(
+        child.try_wait().unwrap().unwrap().signal(),
+        Some(libc::SIGKILL)
+    );
     child.kill().unwrap();
 
     let mut child = sh("exit 5").spawn().unwrap();
@@ -211,16 +290,23 @@ fn a_child_is_waited_for_asked_and_killed() {
 fn a_dropped_child_goes_on_as_with_std() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("done");
-    let child = sh(&format!("sleep 0.1; echo yes > {}", path.display())).spawn().unwrap();
+    let child = sh(&format!("sleep 0.1; echo yes > {}", path.display()))
+        .spawn()
+        .unwrap();
     let pidfd = child.into_pidfd();
-    common::eventually("it wrote", || std::fs::read_to_string(&path).is_ok_and(|t| t == "yes\n"));
+    common::eventually("it wrote", || {
+        std::fs::read_to_string(&path).is_ok_and(|t| t == "yes\n")
+    });
     // Not to leave a zombie to the other tests.
     // SAFETY: a child of ours that nobody else waits for.
     unsafe {
         use std::os::fd::AsRawFd;
         let mut info = std::mem::zeroed();
         let id = pidfd.as_raw_fd() as u32;
-        assert_eq!(libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED), 0);
+        assert_eq!(
+            libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED),
+            0
+        );
     }
 }
 
@@ -235,7 +321,11 @@ fn a_start_does_not_wait() {
         }
     };
     assert_eq!(child.wait().unwrap().code(), Some(6));
-    let error = Command::new("/nonexistent").start().unwrap().wait().unwrap_err();
+    let error = Command::new("/nonexistent")
+        .start()
+        .unwrap()
+        .wait()
+        .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::NotFound);
 }
 
@@ -285,8 +375,11 @@ fn closures_run_in_the_child_and_their_error_is_the_starts() {
     unsafe { command.pre_exec(|| Err(io::Error::from_raw_os_error(libc::EXDEV))) };
     let error = command.spawn().unwrap_err();
     let error = Error::of(&error).unwrap();
-    assert_eq!((error.stage(), error.raw_os_error()), (Some(Stage::PreExec), Some(libc::EXDEV)));
-    assert!(common::zombies().is_empty());
+    assert_eq!(
+        (error.stage(), error.raw_os_error()),
+        (Some(Stage::PreExec), Some(libc::EXDEV))
+    );
+    common::no_zombie_stays();
 }
 
 #[test]
@@ -305,8 +398,14 @@ fn exec_replaces_the_process() {
 fn getters_and_debug_are_stds() {
     let mut ours = Command::new("prog");
     let mut std = std_process::Command::new("prog");
-    ours.args(["a", "b c"]).env("K", "V").env_remove("R").current_dir("/tmp");
-    std.args(["a", "b c"]).env("K", "V").env_remove("R").current_dir("/tmp");
+    ours.args(["a", "b c"])
+        .env("K", "V")
+        .env_remove("R")
+        .current_dir("/tmp");
+    std.args(["a", "b c"])
+        .env("K", "V")
+        .env_remove("R")
+        .current_dir("/tmp");
     assert_eq!(ours.get_program(), std.get_program());
     assert!(ours.get_args().eq(std.get_args()));
     assert!(ours.get_envs().eq(std.get_envs()));

@@ -37,29 +37,21 @@ pub(super) unsafe fn place(job: *mut Job) -> Result<(), i32> {
     // SAFETY: `map_len` moves lie at `map`, the child's to change; the rest are descriptors.
     unsafe {
         let (map, len) = ((*job).map, (*job).map_len);
-        let mut above = 0;
-        for at in 0..len {
-            above = above.max((*map.add(at)).target.wrapping_add(1));
-        }
-        // First out of the way what a target could overwrite: so any map works, swaps too.
+        // First out of the way what a target would overwrite: so any map works, swaps too.
         for at in 0..len {
             let entry = map.add(at);
             match (*entry).source {
-                Source::Copy(fd) if fd < above && fd != (*entry).target => {
-                    let high = fcntl(fd, libc::F_DUPFD_CLOEXEC, above as usize)?;
-                    (*entry).source = Source::Copy(high as i32);
+                Source::Copy(fd) if fd != (*entry).target => {
+                    (*entry).source = Source::Copy(out_of_the_way(fd, map, len)?);
                 }
-                Source::CopyCloexec(fd) if fd < above && fd != (*entry).target => {
-                    let high = fcntl(fd, libc::F_DUPFD_CLOEXEC, above as usize)?;
-                    (*entry).source = Source::CopyCloexec(high as i32);
+                Source::CopyCloexec(fd) if fd != (*entry).target => {
+                    (*entry).source = Source::CopyCloexec(out_of_the_way(fd, map, len)?);
                 }
                 _ => {}
             }
         }
-        if let Some(report) = (*job).report
-            && report < above
-        {
-            (*job).report = Some(fcntl(report, libc::F_DUPFD_CLOEXEC, above as usize)? as i32);
+        if let Some(report) = (*job).report {
+            (*job).report = Some(out_of_the_way(report, map, len)?);
         }
         for at in 0..len {
             let Move { target, source } = *map.add(at);
@@ -76,6 +68,39 @@ pub(super) unsafe fn place(job: *mut Job) -> Result<(), i32> {
         }
     }
     Ok(())
+}
+
+/// The descriptor, or a copy of it where a target has its number.
+unsafe fn out_of_the_way(fd: i32, map: *const Move, len: usize) -> Result<i32, i32> {
+    let mut fd = fd;
+    let mut lowest = 0;
+    // SAFETY: as in `place`.
+    unsafe {
+        while is_target(fd, map, len) {
+            fd = fcntl(fd, libc::F_DUPFD_CLOEXEC, lowest)? as i32;
+            lowest = fd as usize + 1;
+        }
+    }
+    Ok(fd)
+}
+
+/// By halves: the map is sorted by target.
+unsafe fn is_target(fd: i32, map: *const Move, len: usize) -> bool {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low.wrapping_add(high) / 2;
+        // SAFETY: below `len`.
+        let target = unsafe { (*map.add(middle)).target };
+        if target == fd {
+            return true;
+        }
+        if target < fd {
+            low = middle.wrapping_add(1);
+        } else {
+            high = middle;
+        }
+    }
+    false
 }
 
 unsafe fn copy(fd: i32, target: i32, flags: i32) -> Result<(), i32> {

@@ -48,8 +48,15 @@ pub fn again(force: &str) {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "with {force}: {}\n{text}", output.status);
-    assert!(!text.contains(" 0 passed"), "with {force}: no test ran\n{text}");
+    assert!(
+        output.status.success(),
+        "with {force}: {}\n{text}",
+        output.status
+    );
+    assert!(
+        !text.contains(" 0 passed"),
+        "with {force}: no test ran\n{text}"
+    );
 }
 
 /// Makes tests that run the file again with each executor.
@@ -107,8 +114,12 @@ pub fn says(command: &mut Command) -> String {
 /// A line of the child's /proc/self/status.
 pub fn status_line(command: &mut Command, key: &str) -> String {
     let text = says(command);
-    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    line.unwrap_or_else(|| panic!("no {key} in {text}")).trim().to_owned()
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {key} in {text}"))
+        .trim()
+        .to_owned()
 }
 
 pub fn show_status() -> Command {
@@ -129,18 +140,31 @@ pub fn zombies() -> Vec<i32> {
     let me = process::id().to_string();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
         // pid (name) state ppid ...
-        let Some((_, rest)) = stat.rsplit_once(") ") else { continue };
+        let Some((_, rest)) = stat.rsplit_once(") ") else {
+            continue;
+        };
         let mut words = rest.split(' ');
         if words.next() == Some("Z") && words.next() == Some(&me) {
             found.push(pid);
         }
     }
     found
+}
+
+/// Other tests of this process may have some for a moment.
+pub fn no_zombie_stays() {
+    eventually("no zombie is left", || zombies().is_empty());
 }
 
 pub fn open_fds() -> usize {
@@ -176,7 +200,11 @@ impl Cgroup {
             println!("SKIP: cgroup v2 is not mounted");
             return None;
         };
-        let dir = root.join(format!("uring-process-{name}-{}-{}", process::id(), forced()));
+        let dir = root.join(format!(
+            "uring-process-{name}-{}-{}",
+            process::id(),
+            forced()
+        ));
         match fs::create_dir(&dir) {
             Ok(()) => Some(Self(dir)),
             Err(error) => {
@@ -235,6 +263,9 @@ pub fn confine(filter: &[uring_process::SockFilter]) {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
         let flags = libc::SECCOMP_FILTER_FLAG_TSYNC;
         let mode = libc::SECCOMP_SET_MODE_FILTER;
-        assert_eq!(libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program), 0);
+        assert_eq!(
+            libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program),
+            0
+        );
     }
 }
