@@ -174,6 +174,59 @@ pub fn compare(
     })
 }
 
+/// Figures of [`daemon_first`].
+#[derive(Clone, Debug, Serialize)]
+pub struct DaemonFirst {
+    /// Mbit/s with limits sized by hand.
+    pub hand_sized: f64,
+    /// Mbit/s of the connection that began under limits too small, from 2 s on.
+    pub on: f64,
+    /// `on / hand_sized`.
+    pub share_of_hand_sized: f64,
+    /// From the transfer's start until a tenth of a second at 90 % of `hand_sized`; null where it never
+    /// got there.
+    pub seconds_to_90_percent: Option<f64>,
+    /// Changes that the tuner made.
+    pub changes: u64,
+    /// Of these, against the change before of the same knob.
+    pub reversals: u64,
+}
+
+/// The everyday order: the daemon runs already when a connection begins under limits too small.
+///
+/// # Errors
+/// Where anything cannot be set up.
+pub fn daemon_first(bpftune: &Path, shape: Shape, direction: Direction) -> Result<DaemonFirst> {
+    let link = Link::new(shape)?;
+    set_buffers(&link, LARGE)?;
+    let transfer = direction.transfer(&link)?;
+    let hand_sized = watch(&transfer, 40, 20, &mut |_| {});
+    transfer.stop()?;
+    set_buffers(&link, SMALL)?;
+    let daemon = Daemon::start(bpftune, &[&link.a, &link.b], &[])?;
+    let started = Instant::now();
+    let transfer = direction.transfer(&link)?;
+    let mut reached = None;
+    let on = watch(&transfer, 40, 20, &mut |progress| {
+        if let Progress::Rate(rate) = progress
+            && reached.is_none()
+            && rate >= 0.9 * hand_sized
+        {
+            reached = Some(started.elapsed().as_secs_f64());
+        }
+    });
+    transfer.stop()?;
+    let (changes, reversals) = daemon.changes()?;
+    Ok(DaemonFirst {
+        hand_sized,
+        on,
+        share_of_hand_sized: on / hand_sized,
+        seconds_to_90_percent: reached,
+        changes,
+        reversals,
+    })
+}
+
 /// Figures of [`next_connection`], Mbit/s.
 #[derive(Clone, Debug, Serialize)]
 pub struct NextConnection {

@@ -29,7 +29,7 @@ fn tunes_explains_and_restores() {
     let running = transfer(&link);
     let mut daemon = start(&link, &[]);
     until("both limits rise", || raised(&link));
-    // The trial ends two seconds after the last change.
+    // The trial ends three seconds after the last change.
     until("a trial says better", || {
         let (_, out, _) = daemon.command(&["history", "--json"]).unwrap();
         out.contains("\"better: ")

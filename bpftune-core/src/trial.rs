@@ -3,7 +3,7 @@
 //! The guards are counters of the namespace (/proc/net/netstat and /proc/net/snmp): bytes received
 //! and sent, segments sent and sent again. The baseline lies between the first signal and the first
 //! change; further changes of the same knob extend the trial, which ends [`WINDOW`] after the last
-//! one. The verdict compares rates: retransmissions that rose mean worse, goodput that rose means
+//! one and looks at what comes later than [`SETTLE`] after it. The verdict compares rates: retransmissions that rose mean worse, goodput that rose means
 //! better. Goodput that fell alone proves nothing (the transfer may have ended) and stays unclear.
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 use crate::{Value, journal::DecisionId};
 
 /// How long after the last change the trial ends.
-pub const WINDOW: Duration = Duration::from_secs(2);
+pub const WINDOW: Duration = Duration::from_secs(3);
 
 /// The guard counters of a network namespace at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +89,13 @@ pub struct Trial {
     pub before: Value,
     baseline: (Guards, Guards),
     after: Guards,
+    settled: bool,
     ends: Instant,
 }
+
+/// How long after the last change the verdict's window begins. A sender that is let go overshoots once, as any new
+/// connection does at its start, and repairs that within some round trips: no harm that stays.
+pub const SETTLE: Duration = Duration::from_secs(2);
 
 /// Segments that a window must hold to judge retransmissions.
 const MIN_SEGMENTS: u64 = 200;
@@ -105,6 +110,7 @@ impl Trial {
             before,
             baseline: (signalled, changed),
             after: changed,
+            settled: false,
             ends: changed.at + WINDOW,
         }
     }
@@ -113,13 +119,30 @@ impl Trial {
     pub fn extend(&mut self, decision: DecisionId, changed: Guards) {
         self.decisions.push(decision);
         self.after = changed;
+        self.settled = false;
         self.ends = changed.at + WINDOW;
     }
 
-    /// When to read the guards for the verdict.
+    /// When to read the guards next: once to [settle](Self::settle), then for the verdict.
     #[must_use]
-    pub fn ends(&self) -> Instant {
-        self.ends
+    pub fn due(&self) -> Instant {
+        if self.settled {
+            self.ends
+        } else {
+            self.after.at + SETTLE
+        }
+    }
+
+    /// Takes the guards as the start of the verdict's window; `false` where that was done before and the verdict is
+    /// due.
+    pub fn settle(&mut self, guards: Guards) -> bool {
+        let first = !self.settled;
+        if first {
+            self.after = guards;
+            self.settled = true;
+            self.ends = self.ends.max(guards.at + (WINDOW - SETTLE));
+        }
+        first
     }
 
     /// The verdict, and a sentence with its figures.
@@ -217,6 +240,28 @@ mod tests {
             Outcome::Unclear,
             "too few segments to judge"
         );
+    }
+
+    #[test]
+    fn an_overshoot_at_the_start_is_no_harm_and_loss_that_stays_is() {
+        let start = Instant::now();
+        let verdict = |later: u64| {
+            let changed = guards(start, 100, 100_000, 100, 0);
+            let mut trial = Trial::new(
+                DecisionId(1),
+                Value::from(1),
+                guards(start, 0, 0, 0, 0),
+                changed,
+            );
+            assert_eq!(trial.due(), changed.at + SETTLE);
+            assert!(trial.settle(guards(start, 2100, 10_000_000, 10_000, 3_000)));
+            assert_eq!(trial.due(), changed.at + WINDOW);
+            let end = guards(start, 3100, 20_000_000, 20_000, 3_000 + later);
+            assert!(!trial.settle(end), "once");
+            trial.verdict(&end).0
+        };
+        assert_eq!(verdict(10), Outcome::Better);
+        assert_eq!(verdict(500), Outcome::Worse);
     }
 
     #[test]

@@ -305,16 +305,20 @@ impl Engine {
         let over: Vec<Knob> = self
             .trials
             .iter()
-            .filter(|(_, trial)| trial.ends() <= now)
+            .filter(|(_, trial)| trial.due() <= now)
             .map(|(knob, _)| knob.clone())
             .collect();
         for knob in over {
-            let Some(trial) = self.trials.remove(&knob) else {
+            let Some(mut trial) = self.trials.remove(&knob) else {
                 continue;
             };
             let Ok(Some(guards)) = self.namespaces.within(knob.netns, Guards::now) else {
                 continue;
             };
+            if trial.settle(guards) {
+                self.trials.insert(knob, trial);
+                continue;
+            }
             let (outcome, text) = trial.verdict(&guards);
             let last = *trial.decisions.last().expect("a trial has a change");
             tracing::info!("{last} {text}");

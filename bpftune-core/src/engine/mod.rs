@@ -382,7 +382,7 @@ impl Engine {
 
     fn arm_timer(&mut self) -> Result<()> {
         let what = "timerfd_settime";
-        match self.trials.values().map(Trial::ends).min() {
+        match self.trials.values().map(Trial::due).min() {
             Some(ends) => {
                 let left = ends
                     .saturating_duration_since(Instant::now())

@@ -189,14 +189,26 @@ impl Journal {
 
     /// The announced write was made and read back.
     ///
+    /// The next commit brings this one to disk: a busy disk takes tens of milliseconds, and the connection that the
+    /// change is for waits for its next step. SIGKILL loses nothing. A power cut may leave it announced, of a value
+    /// that went with the same power cut.
+    ///
     /// # Errors
     /// See [`JournalError`]. The announcement stands, so nothing is lost.
     pub fn applied(&mut self, id: DecisionId) -> Result<()> {
-        self.execute(
+        let synchronous = |how: &str| {
+            self.db
+                .pragma_update(None, "synchronous", how)
+                .doing("write", &self.path)
+        };
+        synchronous("NORMAL")?;
+        let done = self.execute(
             "UPDATE decision SET verdict = 'applied' WHERE id = ?1",
             params![id.0],
-        )?;
-        Ok(())
+        );
+        // Whatever became of it: announcements must reach the disk.
+        synchronous("FULL")?;
+        done.map(drop)
     }
 
     /// The kernel refused the announced write.

@@ -89,6 +89,20 @@ fn an_announcement_is_there_before_the_write() {
 }
 
 #[test]
+fn announcements_still_reach_the_disk_after_one_was_applied() {
+    let (_dir, mut journal) = new();
+    let (knob, old, first) = (knob(), value(131072), value(524288));
+    let id = journal.intend(&decision(&knob, &old, &first)).unwrap();
+    journal.applied(id).unwrap();
+    let synchronous: i64 = journal
+        .db
+        .query_row("PRAGMA synchronous", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(synchronous, 2, "FULL");
+    assert_eq!(journal.decision(id).unwrap().unwrap().verdict, "applied");
+}
+
+#[test]
 fn kept_values_can_be_restored_later() {
     let (_dir, mut journal) = new();
     let (knob, old, new) = (knob(), value(1), value(2));

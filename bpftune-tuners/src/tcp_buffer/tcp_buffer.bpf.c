@@ -17,7 +17,7 @@
  *
  * Both are stable tracepoints taken by BTF; nothing is attached to a socket, so
  * connections older than the daemon count too. A healthy connection leaves
- * after a few loads. What is found is sent at most once per namespace, scenario
+ * after a few loads of memory that the reader or sender has just used. What is found is sent at most once per namespace, scenario
  * and INTERVAL_NS.
  */
 #include "bpftune/kernel.h"
@@ -135,21 +135,49 @@ static __always_inline void fill_peer(struct tcp_buffer_event *e, struct sock *s
 		*(__u32 *)e->remote_addr = sk->__sk_common.skc_daddr;
 }
 
-SEC("tp_btf/tcp_rcv_space_adjust")
-int BPF_PROG(receive_space, struct sock *sk)
+/*
+ * How far a socket's reader must get before a look is worth while: a window that
+ * is full each round trip has at least three quarters of it read since the
+ * kernel's last measurement, and the start of that only moves on. The slot is the
+ * reader's own, and so is `copied_seq`; what the look itself needs was last
+ * written where the packets arrive, most often another CPU. A slot that another
+ * socket took costs a look, nothing more.
+ */
+struct look {
+	__u64 sk;
+	/* Sequence number at the look, and how many bytes on the next one is due. */
+	__u32 from;
+	__u32 span;
+} __attribute__((aligned(64)));
+
+#define LOOKS 1024
+
+static struct look looks[LOOKS];
+
+/*
+ * Apart, and so is at_send_limit(): the common way through each program is then
+ * three cache lines of code and saves no registers.
+ */
+static __noinline int look_at(struct sock *sk, struct look *look, __u64 id, __u32 seq)
 {
 	struct tcp_sock *tp = to_tcp_sock(sk);
 
 	if (!tp)
 		return 0;
+	__u32 copied = seq - tp->rcvq_space.seq;
+	__u32 window = tp->rcv_wnd;
+	__u32 needed = window / 4 * 3;
+
+	if (copied < needed) {
+		look->sk = id;
+		look->from = seq;
+		look->span = needed - copied;
+		return 0;
+	}
 	__u32 rtt = tp->rcv_rtt_est.rtt_us >> 3;
 	__u64 elapsed = tp->tcp_mstamp - tp->rcvq_space.time;
 
-	/*
-	 * One sample per round trip, as the kernel's own autotuning takes it. First,
-	 * because most events of a fast connection end here, on cache lines that
-	 * the kernel is about to touch anyway.
-	 */
+	/* One sample per round trip, as the kernel's own autotuning takes it. */
 	if (!rtt || elapsed < rtt || elapsed > 64ULL * rtt)
 		return 0;
 
@@ -170,9 +198,7 @@ int BPF_PROG(receive_space, struct sock *sk)
 	if (path_has_queue(rtt, min_rtt))
 		return 0;
 
-	__u64 copied = tp->copied_seq - tp->rcvq_space.seq;
-	__u64 per_rtt = copied * rtt / elapsed;
-	__u32 window = tp->rcv_wnd;
+	__u64 per_rtt = (__u64)copied * rtt / elapsed;
 
 	if (per_rtt * 4 < (__u64)window * 3)
 		return 0;
@@ -196,7 +222,7 @@ int BPF_PROG(receive_space, struct sock *sk)
 	e->buffer = buffer;
 	e->limit = limit;
 	e->window = window;
-	e->rate = copied * 1000000 / elapsed;
+	e->rate = (__u64)copied * 1000000 / elapsed;
 	e->rtt_us = rtt;
 	e->min_rtt_us = min_rtt;
 	e->scaling_ratio = bpf_core_field_exists(tp->scaling_ratio) ? tp->scaling_ratio : 0;
@@ -207,16 +233,26 @@ int BPF_PROG(receive_space, struct sock *sk)
 	return 0;
 }
 
-SEC("tp_btf/tcp_probe")
-int BPF_PROG(send_space, struct sock *sk)
+SEC("tp_btf/tcp_rcv_space_adjust")
+int BPF_PROG(receive_space, struct sock *sk)
 {
-	__u32 buffer = sk->sk_sndbuf;
-	struct net *net = sk->__sk_common.skc_net.net;
-	__u32 limit = net->ipv4.sysctl_tcp_wmem[2];
-	__u32 locked = sk->sk_userlocks & SOCK_SNDBUF_LOCK;
+	struct tcp_sock *tp = to_tcp_sock(sk);
 
-	if (!locked && buffer < limit)
+	if (!tp)
 		return 0;
+	/* A difference of pointers is the only arithmetic that makes a number of one. */
+	__u64 id = (__u64)sk - (__u64)looks;
+	struct look *look = &looks[(id >> 6) % LOOKS];
+	__u32 seq = tp->copied_seq;
+
+	if (look->sk != id || seq - look->from >= look->span)
+		look_at(sk, look, id, seq);
+	return 0;
+}
+
+/* The send buffer is at its limit: does the application wait, with everything on its way? */
+static __noinline int at_send_limit(struct sock *sk, bool locked)
+{
 	struct socket *socket = sk->sk_socket;
 
 	if (!socket || !(socket->flags & (1UL << SOCK_NOSPACE)))
@@ -239,8 +275,9 @@ int BPF_PROG(send_space, struct sock *sk)
 	if (path_has_queue(rtt, min_rtt))
 		return 0;
 
+	struct net *net = sk->__sk_common.skc_net.net;
 	__u64 cookie = net->net_cookie;
-	__u32 count = pass_gate(cookie, SEND_LIMITED, !!locked);
+	__u32 count = pass_gate(cookie, SEND_LIMITED, locked);
 
 	if (!count)
 		return 0;
@@ -252,16 +289,27 @@ int BPF_PROG(send_space, struct sock *sk)
 	e->head.scenario = SEND_LIMITED;
 	e->head.count = count;
 	e->head.netns_cookie = cookie;
-	e->buffer = buffer;
-	e->limit = limit;
+	e->buffer = sk->sk_sndbuf;
+	e->limit = net->ipv4.sysctl_tcp_wmem[2];
 	e->window = in_flight;
 	e->rate = (__u64)in_flight * 1000000 / rtt;
 	e->rtt_us = rtt;
 	e->min_rtt_us = min_rtt;
-	e->locked = !!locked;
+	e->locked = locked;
 	e->moderate_rcvbuf = net->ipv4.sysctl_tcp_moderate_rcvbuf;
 	fill_peer(e, sk);
 	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+SEC("tp_btf/tcp_probe")
+int BPF_PROG(send_space, struct sock *sk)
+{
+	struct net *net = sk->__sk_common.skc_net.net;
+	bool locked = sk->sk_userlocks & SOCK_SNDBUF_LOCK;
+
+	if (locked || sk->sk_sndbuf >= net->ipv4.sysctl_tcp_wmem[2])
+		at_send_limit(sk, locked);
 	return 0;
 }
 
