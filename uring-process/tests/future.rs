@@ -28,6 +28,7 @@ fn sh(script: &str) -> Command {
 
 #[test]
 fn a_thousand_captures_at_a_time() {
+    async_support::more_descriptors();
     let plan = sh("echo out; echo err >&2").capture_plan().unwrap();
     let outputs = join_all((0..1000).map(|_| plan.output_async().timeout(async_support::BOUND)));
     assert_eq!(outputs.len(), 1000);
@@ -95,7 +96,7 @@ fn nothing_happens_before_the_first_poll() {
 
 #[test]
 fn a_megabyte_there_and_back() {
-    let sent: Vec<u8> = (0..1 << 20).map(|at: u32| (at * 7 >> 3) as u8).collect();
+    let sent: Vec<u8> = (0..1 << 20).map(|at: u32| ((at * 7) >> 3) as u8).collect();
     let mut child = block_on(
         Command::new("cat")
             .stdin(Stdio::piped())

@@ -33,6 +33,9 @@ fn sh(script: &str) -> Command {
 fn started() -> Vec<(i32, String)> {
     block_on(Command::new("true").status_async()).unwrap();
     eventually("no child is left", || children().is_empty());
+    eventually("no pidfd is left", || {
+        !descriptors().iter().any(|(_, to)| to.contains("pidfd"))
+    });
     descriptors()
 }
 
@@ -115,6 +118,7 @@ fn nothing_is_left_of_a_failure_when_it_is_told() {
 
 #[test]
 fn nothing_is_left_of_a_thousand_that_were_dropped() {
+    async_support::more_descriptors();
     let _alone = alone();
     let before = started();
     let plan = sh("sleep 0.2").capture_plan().unwrap();
@@ -192,13 +196,15 @@ fn a_pipe_that_is_dropped_while_it_is_waited_for_is_closed() {
     while stdout.poll_read(&mut cx, &mut buf).is_ready() {}
     drop(stdout);
     block_on(child.wait()).unwrap();
+    drop(child);
 
     let mut cat = Command::new("cat");
-    let mut child = block_on(cat.stdin(Stdio::piped()).spawn_async()).unwrap();
+    cat.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = block_on(cat.spawn_async()).unwrap();
     {
         let stdin = child.stdin.as_mut().unwrap();
-        // Fill it: cat writes to a standard output that is captured by the test harness.
-        let mut write = pin!(stdin.write_all(b"\n"));
+        // More than it takes at once, so that it is being waited for.
+        let mut write = pin!(stdin.write_all(&[b' '; 1 << 20]));
         let _ = write.as_mut().poll(&mut cx);
     }
     drop(child.stdin.take());

@@ -216,6 +216,16 @@ impl Process {
         }
     }
 
+    /// Nobody will ask for the pipes: else the process could wait for us for ever.
+    pub(super) fn abandon(&self) {
+        if self.reactor.is_ours() {
+            let mut inner = self.lock();
+            let (pipes, waker) = (std::mem::take(&mut inner.pipes), inner.waker.take());
+            drop(inner);
+            drop((pipes, waker));
+        }
+    }
+
     pub(super) fn pid(&self) -> i32 {
         self.pid
     }

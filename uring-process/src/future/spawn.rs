@@ -100,7 +100,7 @@ impl Drop for Spawn {
             if self.kill_on_drop {
                 let _ = process.kill();
             }
-            process.forget_waker();
+            process.abandon();
         }
     }
 }
