@@ -8,16 +8,20 @@ mod blocking;
 mod child;
 mod command;
 mod error;
+pub mod future;
 mod launcher;
 mod machine;
 #[doc = include_str!("migration.md")]
 pub mod migration {}
 mod plan;
+mod reactor;
 pub mod ring;
 mod slot;
 mod stage;
 mod start;
 mod sys;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 pub use blocking::{Child, Starting};
 pub use command::{Command, FdPolicy, SockFilter, Stdio};

@@ -40,7 +40,17 @@ pub(crate) fn run() -> Result {
         check(cargo().args(clippy)),
         check(
             cargo()
+                .args(optional(&["clippy", "--all-targets"]))
+                .args(["--", "-D", "warnings"]),
+        ),
+        check(
+            cargo()
                 .args(["doc", "--workspace", "--no-deps", "--quiet"])
+                .env("RUSTDOCFLAGS", "-D warnings"),
+        ),
+        check(
+            cargo()
+                .args(optional(&["doc", "--no-deps", "--quiet"]))
                 .env("RUSTDOCFLAGS", "-D warnings"),
         ),
     ]
@@ -59,6 +69,12 @@ pub(crate) fn run() -> Result {
     } else {
         Err(format!("{} faults", faults.len()))
     }
+}
+
+/// With what is off by default.
+fn optional<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    let package = ["--package", "uring-process", "--features", "tokio"];
+    [args, &package].concat()
 }
 
 fn version(text: &str) -> (u32, u32, u32) {

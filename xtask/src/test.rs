@@ -134,7 +134,20 @@ fn run_all(filter: Option<&str>, tally: &mut Tally) -> Result {
     for name in ALONE {
         alone.extend(["--package", name]);
     }
-    for (mut args, threads) in [(shared, None), (alone, Some("--test-threads=1"))] {
+    // Once more with what is off by default.
+    let optional = vec![
+        "test",
+        "--no-fail-fast",
+        "--package",
+        "uring-process",
+        "--features",
+        "tokio",
+    ];
+    for (mut args, threads) in [
+        (shared, None),
+        (optional, None),
+        (alone, Some("--test-threads=1")),
+    ] {
         args.extend(filter);
         // libtest shows what a passing test printed only so, and the SKIP lines are among it.
         args.extend(["--", "--show-output"]);

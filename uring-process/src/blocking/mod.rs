@@ -129,11 +129,16 @@ impl Starting {
     ///
     /// # Errors
     /// It could not be run, see [`Command::spawn`]. The process is gone then.
-    pub fn wait(mut self) -> io::Result<Child> {
+    pub fn wait(self) -> io::Result<Child> {
+        self.until_running().map(Child::new)
+    }
+
+    /// As [`wait`](Self::wait), for another kind of child.
+    pub(crate) fn until_running(mut self) -> io::Result<Started> {
         loop {
             match self.started.pending.advance() {
                 Progress::Again => wait_for(&self.started.pending)?,
-                Progress::Running => return Ok(Child::new(self.started)),
+                Progress::Running => return Ok(self.started),
                 Progress::Failed(error) => return Err(self.over(error)),
             }
         }

@@ -78,7 +78,7 @@ use crate::{
 
 /// `FUTEX2_SIZE_U32` of `include/uapi/linux/futex.h`, without `FUTEX2_PRIVATE`: the kernel wakes
 /// the word that it clears as a shared one.
-const FUTEX_SHARED_U32: u32 = 2;
+pub(crate) const FUTEX_SHARED_U32: u32 = 2;
 
 /// One process.
 struct Live {

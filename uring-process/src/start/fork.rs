@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Pending, Scratch, Started, Wiring, ladder::has_close_range, wire};
+use super::{Pending, Scratch, Started, Wiring, ladder::has_close_range, pipe, wire};
 use crate::{
     Error, ExecPlan, Stage,
     child::{self, Job},
@@ -55,13 +55,22 @@ pub(super) fn start(
     job.mask = inner.mask.unwrap_or(blocked.before);
     job.hook = hooks.as_mut().map(hook_of);
     job.report = wiring.report.as_ref().map(|(_, theirs)| theirs.as_raw_fd());
+    // The child does nothing before we have its pidfd: where SIGCHLD is ignored, or another thread
+    // waits for any child, its number could be another process's by then.
+    let (wait, go) = pipe().map_err(prepared)?;
 
     // SAFETY: the child has this thread only; it makes raw system calls and runs the closures,
     // whose author has promised that they may run so, and never returns from `run`.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        // SAFETY: the job is complete, on memory that is the child's own.
-        unsafe { child::run((&raw mut job).cast()) };
+        // SAFETY: the job is complete, on memory that is the child's own, as are both descriptors.
+        unsafe {
+            let mut byte = 0u8;
+            libc::close(go.as_raw_fd());
+            libc::read(wait.as_raw_fd(), (&raw mut byte).cast(), 1);
+            libc::close(wait.as_raw_fd());
+            child::run((&raw mut job).cast())
+        };
     }
     let failed = io::Error::last_os_error();
     drop(hooks);
@@ -72,7 +81,7 @@ pub(super) fn start(
         Ok(pidfd) => pidfd,
         Err(error) => {
             // Nobody would ever know of its end: take it back.
-            // SAFETY: our child, not yet waited for.
+            // SAFETY: our child, which waits and so still has its number.
             unsafe {
                 libc::kill(pid, libc::SIGKILL);
                 libc::waitpid(pid, std::ptr::null_mut(), 0);
@@ -80,6 +89,8 @@ pub(super) fn start(
             return Err(prepared(error));
         }
     };
+    // SAFETY: one byte is there to read from; a reading end is open here.
+    unsafe { libc::write(go.as_raw_fd(), c"".as_ptr().cast(), 1) };
     scratch.ends.clear();
     let pending = Pending::forked(plan.clone(), wiring.report);
     Ok(Started {

@@ -162,6 +162,8 @@ impl Pending {
         self.phase = Phase::Over;
         self.report = None;
         self.report_writer = None;
+        // The memory is another child's now, however long this one runs.
+        self.slot = None;
         match failure {
             None => Progress::Running,
             Some((stage, errno)) => {
