@@ -294,8 +294,8 @@ fn a_future_may_move_between_threads() {
 #[test]
 fn children_get_neither_the_reactor_nor_its_mask() {
     block_on(Command::new("true").status_async()).unwrap();
-    // Of `grep` itself: the shell blocks signals while it starts one.
-    let script = "ls -l /proc/$$/fd; grep SigBlk /proc/self/status";
+    // Of grep itself: a shell blocks signals while it starts something.
+    let script = "ls -l /proc/$$/fd; exec grep SigBlk /proc/self/status";
     let output = block_on(
         sh(script)
             .fd_policy(uring_process::FdPolicy::InheritAll)

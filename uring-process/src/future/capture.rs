@@ -180,6 +180,7 @@ impl Capture {
             unreachable!("set above");
         };
         let status = ready!(child.poll_wait(cx))?;
+        self.child = None;
         let streams = std::mem::take(&mut self.streams);
         Poll::Ready(Ok(streams.into_output(status)))
     }

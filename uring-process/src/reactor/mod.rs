@@ -190,7 +190,6 @@ impl Reactor {
             .thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_SETMASK)?;
         let thread = std::thread::Builder::new()
             .name("uring-process".into())
-            .stack_size(256 * 1024)
             .spawn(|| self.run());
         before.thread_set_mask()?;
         thread?;
