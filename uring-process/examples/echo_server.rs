@@ -89,6 +89,7 @@ fn serve(listener: &TcpListener, connections: Option<usize>) -> io::Result<()> {
                     ended += 1;
                 }
                 Event::Ended { pid, status, .. } => {
+                    let status = status.map_or("ended".into(), |status| status.to_string());
                     println!("{pid}: {status}");
                     ended += 1;
                 }

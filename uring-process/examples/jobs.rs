@@ -52,6 +52,7 @@ fn main() -> io::Result<()> {
                     println!("{}: {error}", running.remove(&token).unwrap_or_default());
                 }
                 Event::Ended { token, status, .. } => {
+                    let status = status.map_or("ended".into(), |status| status.to_string());
                     println!("{}: {status}", running.remove(&token).unwrap_or_default());
                 }
             }

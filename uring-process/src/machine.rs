@@ -4,15 +4,15 @@
 //! may be waited for at most once at a time, may be signalled without cause, and in any order.
 //! What is really so it asks a [`World`]; so it is tested without a kernel.
 
-use std::process::ExitStatus;
-
 /// What the signals are about.
 pub(crate) trait World {
     type Error;
+    /// How a process has ended.
+    type Status;
     /// Whether the start is decided.
     fn start(&mut self) -> Start<Self::Error>;
     /// The status, once the process is over. Asked again only after `None`.
-    fn end(&mut self) -> Option<ExitStatus>;
+    fn end(&mut self) -> Option<Self::Status>;
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -24,11 +24,11 @@ pub(crate) enum Start<E> {
 
 /// What became of the process.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum News<E> {
+pub(crate) enum News<E, S> {
     Running,
     /// There is no process, or none for long.
     Failed(E),
-    Ended(ExitStatus),
+    Ended(S),
 }
 
 /// Something that can be waited for.
@@ -83,7 +83,7 @@ impl Machine {
         &mut self,
         signal: Signal,
         world: &mut W,
-        mut tell: impl FnMut(News<W::Error>),
+        mut tell: impl FnMut(News<W::Error, W::Status>),
     ) {
         let armed = match signal {
             Signal::Start => &mut self.start_armed,

@@ -52,6 +52,7 @@ struct Body<'a> {
 
 impl World for Body<'_> {
     type Error = Error;
+    type Status = ();
 
     fn start(&mut self) -> Start<Error> {
         match self.pending.advance() {
@@ -61,7 +62,7 @@ impl World for Body<'_> {
         }
     }
 
-    fn end(&mut self) -> Option<ExitStatus> {
+    fn end(&mut self) -> Option<()> {
         let status = match pidfd::try_wait(self.pidfd) {
             Ok(None) => return None,
             Ok(Some(status)) => Ok(status),
@@ -69,7 +70,7 @@ impl World for Body<'_> {
             Err(error) => Err(error.raw_os_error().unwrap_or(libc::ECHILD)),
         };
         *self.status = Some(status);
-        Some(status.unwrap_or_default())
+        Some(())
     }
 }
 

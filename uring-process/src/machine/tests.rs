@@ -1,6 +1,6 @@
 //! The machine in every order of what can happen.
 
-use std::os::unix::process::ExitStatusExt;
+use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 
 use proptest::prelude::*;
 
@@ -19,6 +19,7 @@ struct Fake {
 
 impl World for Fake {
     type Error = &'static str;
+    type Status = ExitStatus;
 
     fn start(&mut self) -> Start<&'static str> {
         match () {

@@ -26,8 +26,9 @@ pub enum Event {
         token: Token,
         /// Its PID, which is free for others now.
         pid: i32,
-        /// How it ended.
-        status: ExitStatus,
+        /// How it ended. `None` if that is lost: somebody else has waited for it, or SIGCHLD is
+        /// ignored, and the kernel is older than 6.15, which keeps the status at the pidfd.
+        status: Option<ExitStatus>,
     },
 }
 

@@ -27,7 +27,7 @@
 //!             Event::Started(started) => println!("{} runs", started.pid),
 //!             Event::Failed { error, .. } => return Err(error.into()),
 //!             Event::Ended { status, .. } => {
-//!                 assert!(status.success());
+//!                 assert!(status.is_some_and(|status| status.success()));
 //!                 ended += 1;
 //!             }
 //!         }
@@ -89,8 +89,8 @@ struct Live {
 /// What the machine asks.
 struct Body {
     pid: i32,
-    /// Waits for the word that the ring was given.
-    word_waits: u32,
+    /// Address of the word that the ring was given a wait for, and how many waits.
+    word: (usize, u32),
     pidfd: OwnedFd,
     pending: Pending,
     pipes: Pipes,
@@ -99,18 +99,20 @@ struct Body {
 impl Body {
     /// Ends waits for the word that the ring may still have, if it was given more than `done`: one
     /// would take the wake-up that a later child on the same slot owes to its own.
-    fn forget_waits(&self, done: u32) {
-        if self.word_waits > done
-            && let Some(word) = self.pending.word()
-        {
-            // SAFETY: wakes whoever waits for the word; reads and writes no memory.
-            unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+    fn forget_waits(&mut self, done: u32) {
+        let (word, waits) = self.word;
+        if waits > done {
+            self.word.1 = 0;
+            // SAFETY: wakes whoever waits for the word, whose memory is never freed; reads and
+            // writes none.
+            unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, i32::MAX) };
         }
     }
 }
 
 impl World for Body {
     type Error = Error;
+    type Status = Option<ExitStatus>;
 
     fn start(&mut self) -> Start<Error> {
         match self.pending.advance() {
@@ -120,11 +122,11 @@ impl World for Body {
         }
     }
 
-    fn end(&mut self) -> Option<ExitStatus> {
+    fn end(&mut self) -> Option<Option<ExitStatus>> {
         match pidfd::try_wait(self.pidfd.as_fd()) {
-            Ok(status) => status,
+            Ok(status) => status.map(Some),
             // Somebody else has taken the status, and this kernel does not keep it.
-            Err(_) => Some(ExitStatus::default()),
+            Err(_) => Some(None),
         }
     }
 }
@@ -201,7 +203,7 @@ impl Spawner {
         place.generation = place.generation.wrapping_add(1);
         let body = Body {
             pid,
-            word_waits: 0,
+            word: (0, 0),
             pidfd,
             pending,
             pipes,
@@ -266,8 +268,9 @@ impl Spawner {
                         .user_data(tag.of(token, Kind::End))
                 }
                 Signal::Start => {
-                    let is_word = matches!(live.body.pending.next(), Await::Word(..));
-                    live.body.word_waits += u32::from(is_word);
+                    if let Await::Word(word, _) = live.body.pending.next() {
+                        live.body.word = (word.as_ptr() as usize, live.body.word.1 + 1);
+                    }
                     start_entry(&live.body.pending).user_data(tag.of(token, Kind::Start))
                 }
             };
@@ -394,7 +397,7 @@ fn start_entry(pending: &Pending) -> squeue::Entry {
 impl Drop for Spawner {
     fn drop(&mut self) {
         for place in &mut self.places {
-            if let Some(Live { body, .. }) = place.live.take() {
+            if let Some(Live { mut body, .. }) = place.live.take() {
                 body.forget_waits(0);
                 orphans::adopt(body.pidfd);
             }

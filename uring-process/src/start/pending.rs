@@ -106,11 +106,6 @@ impl Pending {
         }
     }
 
-    /// The word that [`Await::Word`] was about, also when it is over.
-    pub(crate) fn word(&self) -> Option<&AtomicU32> {
-        self.slot.as_ref().map(|slot| slot.word().0)
-    }
-
     /// Looks where it is now. To be called when what was waited for has happened, or at any time.
     pub(crate) fn advance(&mut self) -> Progress {
         if self.phase == Phase::Word {
