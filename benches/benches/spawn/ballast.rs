@@ -47,12 +47,30 @@ pub(crate) fn descriptors(count: usize) -> io::Result<Vec<File>> {
     (0..count).map(|_| File::open("/dev/null")).collect()
 }
 
-/// Room for 64 Ki descriptors, where that is allowed.
+/// Room for as many descriptors as this user may have, up to 64 Ki.
 pub(crate) fn raise_limit() {
-    let want = libc::rlimit {
-        rlim_cur: 65536,
-        rlim_max: 65536,
+    const WANT: libc::rlim_t = 65536;
+    let limit = |soft, hard| libc::rlimit {
+        rlim_cur: soft,
+        rlim_max: hard,
     };
-    // SAFETY: the structure is valid; a refusal shows later, when a descriptor cannot be opened.
-    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const want) };
+    // SAFETY: the structures are valid for the time of the calls. A refusal is no harm: see `limit`.
+    unsafe {
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &limit(WANT, WANT)) != 0 {
+            let mut now = limit(0, 0);
+            libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut now);
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit(now.rlim_max, now.rlim_max));
+        }
+    }
+}
+
+/// So many descriptors, or as many as fit with some to spare.
+pub(crate) fn limit(want: usize) -> usize {
+    let mut now = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: writable for the time of the call.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut now) };
+    want.min((now.rlim_cur as usize).saturating_sub(500))
 }

@@ -19,6 +19,10 @@ pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
     ours.many(COUNT, 64)?;
     let (ring, done) = alloc::count(|| ours.many(COUNT, 64));
     done?;
+    let (own_ring, plan) = ours.ring();
+    let before = own_ring.enters;
+    own_ring.many(plan, COUNT, 64)?;
+    let enters = own_ring.enters - before;
     let spawn = |ours: &Ours| ours.plan().spawn()?.wait().map(drop);
     spawn(&ours)?;
     let (blocking, done) = alloc::count(|| (0..COUNT).try_for_each(|_| spawn(&ours)));
@@ -34,5 +38,11 @@ pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
     bench
         .report
         .row(Row::figure(format!("{name}, blocking"), per(blocking), "", COUNT).at_most(0.0));
+    bench.report.row(Row::figure(
+        "io_uring_enter(2) of a spawn at full speed, 64 in flight",
+        per(enters),
+        "",
+        COUNT,
+    ));
     Ok(())
 }

@@ -237,16 +237,8 @@ pub(crate) fn descriptors(bench: &mut Bench) -> io::Result<()> {
         "open descriptors of the parent (close-on-exec)",
         "median, µs",
     );
-    for count in [10, 100, 1000, 10_000, 20_000] {
-        let files = match ballast::descriptors(count) {
-            Ok(files) => files,
-            Err(error) => {
-                bench
-                    .report
-                    .note(format!("{count} open descriptors: left out: {error}"));
-                break;
-            }
-        };
+    for count in [10, 100, 1000, 10_000, ballast::limit(20_000)] {
+        let files = ballast::descriptors(count)?;
         vfork.descriptors(count)?;
         let mut samples = Samples::default();
         let mut rivals: rounds::Rivals<'_> =

@@ -43,6 +43,13 @@ pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
     Ok(())
 }
 
+/// The error itself, or the one that it was made of.
+fn is_busy(error: &io::Error) -> bool {
+    let source = error.get_ref().and_then(|inner| inner.source());
+    let source = source.and_then(|source| source.downcast_ref::<io::Error>());
+    source.unwrap_or(error).raw_os_error() == Some(libc::ETXTBSY)
+}
+
 fn race(
     dir: &Path,
     count: usize,
@@ -74,7 +81,7 @@ fn race(
             let outcome = run(&What::program(&path));
             fs::remove_file(&path)?;
             match outcome {
-                Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) => {
+                Err(error) if is_busy(&error) => {
                     busy += 1;
                     Ok(())
                 }

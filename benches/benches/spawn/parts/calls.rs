@@ -72,7 +72,7 @@ fn each(bench: &Bench, kind: &str, children: bool) -> io::Result<BTreeMap<String
     Ok(long
         .into_iter()
         .map(|(name, calls)| (name, calls as f64 / spawns))
-        .filter(|(_, calls)| *calls > 0.05)
+        .filter(|(_, calls)| *calls > 0.005)
         .collect())
 }
 

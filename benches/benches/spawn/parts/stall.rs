@@ -6,6 +6,7 @@
 //! makes processes on another processor, where these stay.
 
 use std::{
+    collections::BTreeMap,
     io,
     ptr::null_mut,
     sync::atomic::{AtomicBool, Ordering},
@@ -38,8 +39,25 @@ fn first_in_line() -> bool {
     unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameter) == 0 }
 }
 
-/// The worst gap between two readings of the clock, in microseconds.
-fn spin(over: &AtomicBool) -> io::Result<f64> {
+/// How often this thread has slept, and how often its processor was taken away.
+fn switches() -> (i64, i64) {
+    // SAFETY: zero is a value of it, and it is writable for the time of the call.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
+        usage
+    };
+    (usage.ru_nvcsw as i64, usage.ru_nivcsw as i64)
+}
+
+/// The worst gap between two readings of the clock.
+#[derive(Clone, Copy)]
+struct Gap {
+    microseconds: f64,
+    why: &'static str,
+}
+
+fn spin(over: &AtomicBool) -> io::Result<Gap> {
     const LEN: usize = 64 << 20;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -50,17 +68,19 @@ fn spin(over: &AtomicBool) -> io::Result<f64> {
     }
     // SAFETY: our own mapping.
     unsafe { libc::madvise(at, LEN, libc::MADV_NOHUGEPAGE) };
-    let mut worst = Duration::ZERO;
+    let (mut worst, mut why) = (Duration::ZERO, "");
     let mut page = 0;
     while !over.load(Ordering::Relaxed) {
+        let before = switches();
         let begin = Instant::now();
         let mut last = begin;
+        let mut longest = Duration::ZERO;
         while last - begin < Duration::from_millis(10) {
             // SAFETY: within our mapping.
             unsafe { at.cast::<u8>().add(page).write_volatile(1) };
             page += 4096;
             let now = Instant::now();
-            worst = worst.max(now - last);
+            longest = longest.max(now - last);
             last = now;
             if page == LEN {
                 // SAFETY: our own mapping; its pages are fresh again afterwards.
@@ -69,14 +89,28 @@ fn spin(over: &AtomicBool) -> io::Result<f64> {
                 last = Instant::now();
             }
         }
+        if longest > worst {
+            worst = longest;
+            let after = switches();
+            why = if after.0 > before.0 {
+                "it slept: for a lock of the kernel's"
+            } else if after.1 > before.1 {
+                "another program had its processor"
+            } else {
+                "it stayed on its processor: interrupts, or the hypervisor"
+            };
+        }
         thread::sleep(Duration::from_millis(3));
     }
     // SAFETY: the whole of our mapping.
     unsafe { libc::munmap(at, LEN) };
-    Ok(worst.as_secs_f64() * 1e6)
+    Ok(Gap {
+        microseconds: worst.as_secs_f64() * 1e6,
+        why,
+    })
 }
 
-fn worst(rival: Option<&mut (dyn Rival + Send)>, time: Duration) -> io::Result<(f64, bool)> {
+fn worst(rival: Option<&mut (dyn Rival + Send)>, time: Duration) -> io::Result<(Gap, bool)> {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let spinner = scope.spawn(|| {
@@ -121,6 +155,7 @@ pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
     let forked = "std::process with pre_exec (fork)";
     let mut samples = Samples::default();
     let mut first = true;
+    let mut all = BTreeMap::new();
     for _ in 0..bench.pick(3, 7) {
         for (name, rival) in [
             (nothing, None),
@@ -130,7 +165,11 @@ pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
         ] {
             let (gap, fifo) = worst(rival, Duration::from_secs(1))?;
             first &= fifo;
-            samples.push(name.into(), gap);
+            samples.push(name.into(), gap.microseconds);
+            let longest = all.entry(name).or_insert(gap);
+            if gap.microseconds > longest.microseconds {
+                *longest = gap;
+            }
         }
     }
     drop(memory);
@@ -139,6 +178,14 @@ pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
             .report
             .note("stall: SCHED_FIFO was refused, so other programs' time is in it");
     }
+    let why: Vec<_> = all
+        .iter()
+        .map(|(name, gap)| format!("{name}: {:.0} µs, {}", gap.microseconds, gap.why))
+        .collect();
+    bench.report.note(format!(
+        "what held the thread up in its longest gaps: {}",
+        why.join("; ")
+    ));
     let max = |name| samples.of(name).iter().copied().fold(0.0, f64::max);
     let count = samples.of("ours").len();
     let name = "worst stall of another thread at 4 GB";

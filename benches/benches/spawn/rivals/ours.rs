@@ -93,6 +93,8 @@ fn check(status: std::process::ExitStatus) -> io::Result<()> {
 pub(crate) struct Ring {
     ring: IoUring,
     spawner: Spawner,
+    /// Calls of io_uring_enter(2) so far.
+    pub(crate) enters: u64,
 }
 
 impl Ring {
@@ -103,7 +105,11 @@ impl Ring {
             .build(4096)
             .or_else(|_| IoUring::new(4096))?;
         let spawner = Spawner::new(&ring, 0xBEEF)?;
-        Ok(Self { ring, spawner })
+        Ok(Self {
+            ring,
+            spawner,
+            enters: 0,
+        })
     }
 
     pub(crate) fn many(
@@ -112,7 +118,11 @@ impl Ring {
         count: usize,
         in_flight: usize,
     ) -> io::Result<()> {
-        let Self { ring, spawner } = self;
+        let Self {
+            ring,
+            spawner,
+            enters,
+        } = self;
         let (mut begun, mut ended) = (0, 0);
         while ended < count {
             while begun < count && spawner.in_flight() < in_flight {
@@ -120,6 +130,7 @@ impl Ring {
                 begun += 1;
             }
             spawner.push(&mut ring.submission());
+            *enters += 1;
             ring.submit_and_wait(1)?;
             for completion in ring.completion() {
                 spawner.complete(completion.user_data(), completion.result());
