@@ -163,7 +163,9 @@ fn lines_of(out: &mut String, curve: &Curve) {
     let label = format!("{} (logarithmic)", curve.x);
     text(out, middle, bottom + 35.0, "middle", "", &label);
     upright(out, 18.0, f64::midpoint(TOP, bottom), &curve.y);
-    for (at, series) in curve.series.iter().enumerate() {
+    let mut all: Vec<_> = curve.series.iter().collect();
+    all.sort_by_key(|series| class(&series.name));
+    for (at, series) in all.into_iter().enumerate() {
         let class = class(&series.name);
         let at_of = |point: &(f64, f64)| (xs.at(point.0), ys.at(point.1));
         let words: Vec<_> = series

@@ -289,7 +289,9 @@ fn line(row: &Row) -> String {
 
 /// Two digits behind the point, or three that say something.
 fn two(value: f64) -> String {
-    if value < 0.1 {
+    if value < 0.01 {
+        format!("{value:.5}")
+    } else if value < 0.1 {
         format!("{value:.3}")
     } else if value < 10.0 {
         format!("{value:.2}")
@@ -307,6 +309,8 @@ pub(crate) fn shown(value: f64, unit: &str) -> String {
         format!("{value:.0}")
     } else if value >= 100.0 {
         format!("{value:.0}")
+    } else if value < 0.1 {
+        format!("{value:.3}")
     } else {
         format!("{value:.1}")
     };

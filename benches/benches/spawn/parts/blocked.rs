@@ -197,7 +197,7 @@ fn report_memory(bench: &mut Bench, sizes: &[usize], found: &BTreeMap<usize, Sam
         );
         report.row(row.at_most(3.0));
         report.row(Row::compared(
-            "the same",
+            "caller blocked at 1 GB, with uid+gid+setsid, against std",
             "µs",
             ids,
             (STD_IDS, samples.of(STD_IDS)),

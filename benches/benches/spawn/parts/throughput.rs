@@ -52,11 +52,8 @@ pub(crate) fn in_flight_64(bench: &mut Bench) -> io::Result<()> {
     }
     report.curves.push(bars);
 
-    let samples = all(
-        bench,
-        &What::program("/bin/true".as_ref()),
-        bench.pick(2, 7),
-    )?;
+    let count = bench.pick(2, 7);
+    let samples = all(bench, &What::program("/bin/true".as_ref()), count)?;
     for rival in [STD_BEST, MULTI, LIMIT] {
         let name = "the same, /bin/true (dynamic, with a C library)";
         bench.report.row(row(name, &samples, rival));
