@@ -305,9 +305,7 @@ pub(crate) fn shown(value: f64, unit: &str) -> String {
         let digits = format!("{value:.0}");
         let (head, tail) = digits.split_at(digits.len() - 3);
         format!("{head},{tail}")
-    } else if value.fract() == 0.0 {
-        format!("{value:.0}")
-    } else if value >= 100.0 {
+    } else if value >= 100.0 || value.fract() == 0.0 {
         format!("{value:.0}")
     } else if value < 0.1 {
         format!("{value:.3}")
