@@ -21,7 +21,7 @@ const HOW: &str = "
 
 * All rivals start the same program: static, without a C library, it exits at once (a few rows say
   `/bin/true` instead). Standard input is /dev/null, the other streams are inherited. Rivals take turns
-  within one run, one process or one batch of 0.25 s each, and each round begins with another.
+  within one run, one process or one batch of 0.25 s each, in another order each round.
 * A figure is a median. A ratio is ours divided by the rival's, with its interval of 95 % confidence by
   bootstrap. \"Caller blocked\" is the time of `ExecPlan::start`, and for the others that of `spawn`, which
   returns when the program runs.

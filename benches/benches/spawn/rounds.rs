@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::rivals::Rival;
+use crate::{rivals::Rival, stats::Xorshift};
 
 /// Samples by rival.
 #[derive(Default)]
@@ -31,7 +31,7 @@ impl Samples {
 pub(crate) type Rivals<'a> = Vec<&'a mut dyn Rival>;
 
 /// Microseconds that making one process held the caller up, `count` of each rival, one of each in
-/// turn; each round begins with another. A rival whose processes took longer than `budget` in all
+/// turn, in another order each round: what one leaves behind must not always meet the same one. A rival whose processes took longer than `budget` in all
 /// sits the rest out.
 pub(crate) fn blocked(
     rivals: &mut Rivals<'_>,
@@ -43,9 +43,9 @@ pub(crate) fn blocked(
     for rival in rivals.iter_mut() {
         rival.blocked()?;
     }
-    for round in 0..count {
-        for turn in 0..rivals.len() {
-            let at = (round + turn) % rivals.len();
+    let mut random = Xorshift::new();
+    for _ in 0..count {
+        for at in random.order(rivals.len()) {
             if used[at] > budget {
                 continue;
             }
@@ -73,9 +73,9 @@ pub(crate) fn throughput(
         let fit = trial as f64 * batch.as_secs_f64() / took.as_secs_f64();
         counts.push((fit as usize).max(in_flight * 2) & !1);
     }
-    for round in 0..rounds {
-        for turn in 0..rivals.len() {
-            let at = (round + turn) % rivals.len();
+    let mut random = Xorshift::new();
+    for _ in 0..rounds {
+        for at in random.order(rivals.len()) {
             let took = rivals[at].many(counts[at], in_flight)?;
             samples.push(rivals[at].name(), counts[at] as f64 / took.as_secs_f64());
         }

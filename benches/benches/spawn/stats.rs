@@ -28,7 +28,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 /// Median of `a` by median of `b`; the interval by bootstrap: both are drawn anew, with repetition.
 pub(crate) fn ratio(a: &[f64], b: &[f64]) -> Ratio {
     const DRAWS: usize = 1000;
-    let mut random = Xorshift(0x9e37_79b9_7f4a_7c15);
+    let mut random = Xorshift::new();
     let mut ratios = Vec::with_capacity(DRAWS);
     for _ in 0..DRAWS {
         ratios.push(median(&random.resample(a)) / median(&random.resample(b)));
@@ -40,9 +40,23 @@ pub(crate) fn ratio(a: &[f64], b: &[f64]) -> Ratio {
     }
 }
 
-struct Xorshift(u64);
+/// Random enough, and the same each time.
+pub(crate) struct Xorshift(u64);
 
 impl Xorshift {
+    pub(crate) fn new() -> Self {
+        Self(0x9e37_79b9_7f4a_7c15)
+    }
+
+    /// The numbers below `len` in a random order.
+    pub(crate) fn order(&mut self, len: usize) -> Vec<usize> {
+        let mut order: Vec<_> = (0..len).collect();
+        for at in (1..len).rev() {
+            order.swap(at, self.below(at + 1));
+        }
+        order
+    }
+
     fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

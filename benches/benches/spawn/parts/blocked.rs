@@ -91,7 +91,7 @@ pub(crate) fn memory(bench: &mut Bench) -> io::Result<()> {
     let mut found: BTreeMap<usize, Samples> = BTreeMap::new();
     let mut small_on_true = Samples::default();
     // Up and down again, so that the sizes are in turn as well.
-    let repeats = bench.pick(1, 3);
+    let repeats = bench.pick(1, 2);
     for repeat in 0..repeats {
         for at in 0..sizes.len() {
             let bytes = if repeat % 2 == 0 {

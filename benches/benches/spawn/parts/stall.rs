@@ -156,7 +156,7 @@ pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
     let mut samples = Samples::default();
     let mut first = true;
     let mut all = BTreeMap::new();
-    for _ in 0..bench.pick(3, 7) {
+    for _ in 0..bench.pick(3, 6) {
         for (name, rival) in [
             (nothing, None),
             ("ours", Some(&mut ours as &mut (dyn Rival + Send))),

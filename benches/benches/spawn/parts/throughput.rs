@@ -24,7 +24,7 @@ fn row(name: &str, samples: &Samples, rival: &str) -> Row {
 pub(crate) fn in_flight_64(bench: &mut Bench) -> io::Result<()> {
     let name = "processes/s, 64 in flight";
     let what = What::program(&bench.programs.exit());
-    let count = bench.pick(5, 21);
+    let count = bench.pick(5, 15);
     let samples = all(bench, &what, count)?;
     let report = &mut bench.report;
     report.row(row(name, &samples, STD_BEST).at_least(2.2));
@@ -52,7 +52,7 @@ pub(crate) fn in_flight_64(bench: &mut Bench) -> io::Result<()> {
     }
     report.curves.push(bars);
 
-    let count = bench.pick(2, 7);
+    let count = bench.pick(2, 5);
     let samples = all(bench, &What::program("/bin/true".as_ref()), count)?;
     for rival in [STD_BEST, MULTI, LIMIT] {
         let name = "the same, /bin/true (dynamic, with a C library)";
@@ -143,7 +143,7 @@ pub(crate) fn curve(bench: &mut Bench) -> io::Result<()> {
     for in_flight in [1, 4, 16, 64, 256, 1024] {
         let mut samples = Samples::default();
         let mut rivals: rounds::Rivals<'_> = vec![&mut ours, &mut std, &mut current, &mut multi];
-        let (count, batch) = bench.pick((3, 100), (7, 250));
+        let (count, batch) = bench.pick((3, 100), (5, 250));
         let batch = Duration::from_millis(batch);
         rounds::throughput(&mut rivals, count, batch, in_flight, &mut samples)?;
         for (name, samples) in samples.iter() {
