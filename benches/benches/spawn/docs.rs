@@ -22,6 +22,8 @@ const HOW: &str = "
 * All rivals start the same program: static, without a C library, it exits at once (a few rows say
   `/bin/true` instead). Standard input is /dev/null, the other streams are inherited. Rivals take turns
   within one run, one process or one batch of 0.25 s each, in another order each round.
+* The bench, its rivals and all children run at the highest priority (niceness -20, as root), so that other
+  programs take little part in it.
 * A figure is a median. A ratio is ours divided by the rival's, with its interval of 95 % confidence by
   bootstrap. \"Caller blocked\" is the time of `ExecPlan::start`, and for the others that of `spawn`, which
   returns when the program runs.
