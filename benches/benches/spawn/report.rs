@@ -262,7 +262,7 @@ impl Report {
             worst.processors,
             worst.part,
             if worst.processors > 0.3 {
-                ": the machine was BUSY, read ratios only"
+                ": the machine was BUSY, which costs most those that sleep and are woken often, so ratios of throughput are larger than on a quiet one, and figures that were taken at different times compare badly"
             } else {
                 ""
             }
