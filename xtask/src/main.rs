@@ -1,5 +1,6 @@
 //! Every chore of the workspace. `cargo xtask --help` lists them.
 
+mod bench;
 mod lint;
 mod needs;
 mod process;
@@ -54,6 +55,17 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Compare making processes with other ways to do it, against goals
+    Bench {
+        /// What is measured
+        #[arg(value_parser = ["spawn"])]
+        name: String,
+        /// Arguments of the bench: --quick, --json, --report
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Write docs/spawn.md and docs/spawn.svg from the last run of `bench spawn`
+    Report,
     /// Run every test
     Test {
         /// Only tests whose name contains this
@@ -71,6 +83,8 @@ fn main() -> ExitCode {
         Verb::Run { args } => run::daemon(&args),
         Verb::Demo { args } => run::lab("demo", &args),
         Verb::Lab { args } => run::lab("lab", &args),
+        Verb::Bench { name, args } => bench::run(&name, &args),
+        Verb::Report => bench::run("spawn", &["--report".to_owned()]),
         Verb::Test { filter } => test::run(filter.as_deref()),
         Verb::Lint => lint::run(),
         Verb::Targets => targets::run(),

@@ -4,6 +4,7 @@ mod capture;
 mod child;
 
 use std::{
+    cell::Cell,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     process::{ExitStatus, Output},
@@ -96,10 +97,15 @@ impl ExecPlan {
     /// # Errors
     /// The process could not be made.
     pub fn start(&self) -> io::Result<Starting> {
-        let mut scratch = Scratch::default();
-        Ok(Starting {
-            started: start::start(self, Watch::Word, &mut scratch)?,
-        })
+        thread_local! {
+            // Kept from start to start, so that these allocate nothing.
+            static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch::new()) };
+        }
+        // While the thread ends it may be gone.
+        let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        let started = start::start(self, Watch::Word, &mut scratch);
+        let _ = SCRATCH.try_with(|kept| kept.set(scratch));
+        Ok(Starting { started: started? })
     }
 }
 

@@ -62,6 +62,15 @@ pub(crate) struct Scratch {
     ends: Vec<OwnedFd>,
 }
 
+impl Scratch {
+    pub(crate) const fn new() -> Self {
+        Self {
+            map: Vec::new(),
+            ends: Vec::new(),
+        }
+    }
+}
+
 /// Descriptors of one start.
 struct Wiring {
     pipes: Pipes,
@@ -96,13 +105,18 @@ fn try_start(plan: &ExecPlan, watch: Watch, scratch: &mut Scratch) -> Result<Sta
     };
     let needs_report =
         watch == Watch::Pipe || executor == Executor::Fork || inner.launcher.is_some();
-    let wiring =
-        wire(plan, needs_report, scratch).map_err(|source| inner.error(Stage::Prepare, source))?;
-    let blocked = Blocked::all();
-    if executor == Executor::Fork {
-        return fork::start(plan, wiring, scratch, &blocked);
-    }
-    clone::start(plan, executor, watch, wiring, scratch, &blocked)
+    let result = wire(plan, needs_report, scratch)
+        .map_err(|source| inner.error(Stage::Prepare, source))
+        .and_then(|wiring| {
+            let blocked = Blocked::all();
+            if executor == Executor::Fork {
+                return fork::start(plan, wiring, scratch, &blocked);
+            }
+            clone::start(plan, executor, watch, wiring, scratch, &blocked)
+        });
+    // After a failure these are nobody's; the scratch may be kept for long.
+    scratch.ends.clear();
+    result
 }
 
 /// Runs the plan in this process. Returns only where that fails.

@@ -17,7 +17,7 @@ const ALONE: &str = "URING_PROCESS_TEST_ALONE";
 
 /// Runs `body` in a process of its own, under the name of the test that calls it: for what
 /// changes the whole process (limits, filters, standard streams, signal dispositions).
-pub fn in_child(test: &str, body: impl FnOnce()) {
+pub(crate) fn in_child(test: &str, body: impl FnOnce()) {
     if env::var_os(ALONE).is_some() {
         return body();
     }
@@ -40,7 +40,7 @@ pub fn in_child(test: &str, body: impl FnOnce()) {
 }
 
 /// Runs all tests of this file again, but those named `again_*`, with another executor.
-pub fn again(force: &str) {
+pub(crate) fn again(force: &str) {
     let output = process::Command::new(env::current_exe().unwrap())
         .args(["--skip", "again_"])
         .env("URING_PROCESS_FORCE", force)
@@ -82,25 +82,25 @@ macro_rules! again_with_all {
 }
 pub(crate) use again_with_all;
 
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     // SAFETY: has no preconditions.
     unsafe { libc::geteuid() == 0 }
 }
 
 /// The executor that the environment asks for.
-pub fn forced() -> String {
+pub(crate) fn forced() -> String {
     env::var("URING_PROCESS_FORCE").unwrap_or_default()
 }
 
 /// A program that `sh` runs.
-pub fn sh(script: &str) -> Command {
+pub(crate) fn sh(script: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", script]);
     command
 }
 
 /// Its standard output, which must be all it says.
-pub fn says(command: &mut Command) -> String {
+pub(crate) fn says(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(
         output.status.success(),
@@ -112,7 +112,7 @@ pub fn says(command: &mut Command) -> String {
 }
 
 /// A line of the child's /proc/self/status.
-pub fn status_line(command: &mut Command, key: &str) -> String {
+pub(crate) fn status_line(command: &mut Command, key: &str) -> String {
     let text = says(command);
     let line = text
         .lines()
@@ -122,13 +122,13 @@ pub fn status_line(command: &mut Command, key: &str) -> String {
         .to_owned()
 }
 
-pub fn show_status() -> Command {
+pub(crate) fn show_status() -> Command {
     let mut command = Command::new("cat");
     command.arg("/proc/self/status");
     command
 }
 
-pub fn write_file(dir: &TempDir, name: &str, text: &str, mode: u32) -> PathBuf {
+pub(crate) fn write_file(dir: &TempDir, name: &str, text: &str, mode: u32) -> PathBuf {
     let path = dir.path().join(name);
     fs::write(&path, text).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
@@ -136,7 +136,7 @@ pub fn write_file(dir: &TempDir, name: &str, text: &str, mode: u32) -> PathBuf {
 }
 
 /// Children of this process that are over and that nobody has waited for.
-pub fn zombies() -> Vec<i32> {
+pub(crate) fn zombies() -> Vec<i32> {
     let me = process::id().to_string();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -163,20 +163,20 @@ pub fn zombies() -> Vec<i32> {
 }
 
 /// Other tests of this process may have some for a moment.
-pub fn no_zombie_stays() {
+pub(crate) fn no_zombie_stays() {
     eventually("no zombie is left", || zombies().is_empty());
 }
 
-pub fn open_fds() -> usize {
+pub(crate) fn open_fds() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count() - 1
 }
 
-pub fn threads() -> usize {
+pub(crate) fn threads() -> usize {
     fs::read_dir("/proc/self/task").unwrap().count()
 }
 
 /// Waits until it is so; panics after ten seconds.
-pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(10);
     while !is_so() {
         assert!(Instant::now() < until, "not within 10 s: {what}");
@@ -185,11 +185,11 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// A cgroup of our own, removed at the end.
-pub struct Cgroup(PathBuf);
+pub(crate) struct Cgroup(PathBuf);
 
 impl Cgroup {
     /// `None`: version 2 is not mounted, or not ours to change; says so.
-    pub fn new(name: &str) -> Option<Self> {
+    pub(crate) fn new(name: &str) -> Option<Self> {
         let mounts = fs::read_to_string("/proc/mounts").unwrap();
         let root = mounts.lines().find_map(|line| {
             let mut words = line.split(' ');
@@ -214,11 +214,11 @@ impl Cgroup {
         }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    pub fn open(&self) -> fs::File {
+    pub(crate) fn open(&self) -> fs::File {
         fs::File::open(&self.0).unwrap()
     }
 }
@@ -238,7 +238,7 @@ impl Drop for Cgroup {
 
 /// A seccomp filter that answers these system calls by an errno, for `seccomp_filter` or for this
 /// process.
-pub fn refusing(calls: &[(libc::c_long, i32)]) -> Vec<uring_process::SockFilter> {
+pub(crate) fn refusing(calls: &[(libc::c_long, i32)]) -> Vec<uring_process::SockFilter> {
     use uring_process::SockFilter;
     let op = |code, jt, jf, k| SockFilter { code, jt, jf, k };
     // Load the number; compare with each; allow what is none of them.
@@ -252,7 +252,7 @@ pub fn refusing(calls: &[(libc::c_long, i32)]) -> Vec<uring_process::SockFilter>
 }
 
 /// Confines this process, all its threads.
-pub fn confine(filter: &[uring_process::SockFilter]) {
+pub(crate) fn confine(filter: &[uring_process::SockFilter]) {
     let program = libc::sock_fprog {
         len: filter.len() as u16,
         filter: filter.as_ptr().cast_mut().cast(),

@@ -1,0 +1,155 @@
+//! Processes a second.
+
+use std::{io, time::Duration};
+
+use super::Bench;
+use crate::{
+    ballast, judge,
+    report::{Curve, Row},
+    rivals::{AsyncProcess, Fastest, Helper, Loops, Ours, PosixSpawn, Std, Tokio, What},
+    rounds::{self, Samples},
+    stats,
+};
+
+const OURS: &str = "uring-process";
+const STD: &str = "std::process";
+const STD_BEST: &str = "std::process at its fastest";
+const MULTI: &str = "tokio, multi thread";
+const LIMIT: &str = "2 bare vfork loops";
+
+fn row(name: &str, samples: &Samples, rival: &str) -> Row {
+    Row::compared(name, "/s", samples.of(OURS), (rival, samples.of(rival)))
+}
+
+pub(crate) fn in_flight_64(bench: &mut Bench) -> io::Result<()> {
+    let name = "processes/s, 64 in flight";
+    let what = What::program(&bench.programs.exit());
+    let count = bench.pick(5, 15);
+    let samples = all(bench, &what, count)?;
+    let report = &mut bench.report;
+    report.row(row(name, &samples, STD_BEST).at_least(2.2));
+    report.row(row(name, &samples, STD).at_least(2.2));
+    report.row(row(name, &samples, MULTI).at_least(1.8));
+    report.row(row(name, &samples, LIMIT).at_least(0.75));
+    for rival in [
+        "posix_spawn at its fastest",
+        "posix_spawn",
+        "tokio, current thread",
+        "async-process",
+        "uring-process with CLONE_VFORK",
+        "bare vfork loop",
+    ] {
+        report.row(row(name, &samples, rival));
+    }
+    let mut bars = Curve::new(
+        "Processes a second, 64 in flight",
+        "",
+        "median, processes/s",
+    );
+    for (name, samples) in samples.iter() {
+        bars.add(name, 0.0, stats::median(samples));
+        judge::keep("throughput, 64 in flight", name, samples, 0.0);
+    }
+    report.curves.push(bars);
+
+    let count = bench.pick(2, 5);
+    let samples = all(bench, &What::program("/bin/true".as_ref()), count)?;
+    for rival in [STD_BEST, MULTI, LIMIT] {
+        let name = "the same, /bin/true (dynamic, with a C library)";
+        bench.report.row(row(name, &samples, rival));
+    }
+
+    let what = What::program(&bench.programs.exit());
+    let files = match ballast::descriptors(10_000) {
+        Ok(files) => files,
+        Err(error) => {
+            bench
+                .report
+                .note(format!("10,000 open descriptors: left out: {error}"));
+            return Ok(());
+        }
+    };
+    let (mut ours, mut std) = (Ours::new(&what)?, Std::new(&what));
+    let mut std_best = Fastest::new(Std::new(&what), 64)?;
+    let mut multi = Tokio::multi_thread(&what)?;
+    let mut samples = Samples::default();
+    let mut rivals: rounds::Rivals<'_> = vec![&mut ours, &mut std, &mut std_best, &mut multi];
+    let (count, batch) = bench.pick((3, 300), (9, 500));
+    rounds::throughput(
+        &mut rivals,
+        count,
+        Duration::from_millis(batch),
+        64,
+        &mut samples,
+    )?;
+    drop(files);
+    let name = "processes/s, 64 in flight, 10,000 open descriptors";
+    bench
+        .report
+        .row(row(name, &samples, STD_BEST).at_least(10.0));
+    bench.report.row(row(name, &samples, STD).at_least(10.0));
+    bench.report.row(row(name, &samples, MULTI));
+    Ok(())
+}
+
+fn all(bench: &mut Bench, what: &What, count: usize) -> io::Result<Samples> {
+    let mut samples = Samples::default();
+    let mut ours = Ours::new(what)?;
+    let mut vfork = Helper::new("vfork", what)?;
+    let mut std = Std::new(what);
+    let mut std_best = Fastest::new(Std::new(what), 64)?;
+    let mut posix = PosixSpawn::new(what)?;
+    let mut posix_best = Fastest::new(PosixSpawn::new(what)?, 64)?;
+    bench.report.note(format!(
+        "fastest with so many in flight, of 1, 2, 4, 16 and 64: std::process {}, posix_spawn {} ({})",
+        std_best.in_flight(),
+        posix_best.in_flight(),
+        what.program.file_name().unwrap_or_default().display()
+    ));
+    let mut current = Tokio::current_thread(what)?;
+    let mut multi = Tokio::multi_thread(what)?;
+    let mut other = AsyncProcess::new(what)?;
+    let mut one = Loops::new(what, 1)?;
+    let mut two = Loops::new(what, 2)?;
+    let mut rivals: rounds::Rivals<'_> = vec![
+        &mut ours,
+        &mut std,
+        &mut std_best,
+        &mut posix,
+        &mut posix_best,
+        &mut current,
+        &mut multi,
+        &mut other,
+        &mut vfork,
+        &mut one,
+        &mut two,
+    ];
+    let batch = Duration::from_millis(bench.pick(150, 250));
+    rounds::throughput(&mut rivals, count, batch, 64, &mut samples)?;
+    Ok(samples)
+}
+
+pub(crate) fn curve(bench: &mut Bench) -> io::Result<()> {
+    let what = What::program(&bench.programs.exit());
+    let mut ours = Ours::new(&what)?;
+    let mut std = Std::new(&what);
+    let mut current = Tokio::current_thread(&what)?;
+    let mut multi = Tokio::multi_thread(&what)?;
+    let mut curve = Curve::new(
+        "Processes a second, by how many are in flight",
+        "in flight",
+        "median, processes/s",
+    );
+    for in_flight in [1, 4, 16, 64, 256, 1024] {
+        let mut samples = Samples::default();
+        let mut rivals: rounds::Rivals<'_> = vec![&mut ours, &mut std, &mut current, &mut multi];
+        let (count, batch) = bench.pick((3, 100), (5, 250));
+        let batch = Duration::from_millis(batch);
+        rounds::throughput(&mut rivals, count, batch, in_flight, &mut samples)?;
+        for (name, samples) in samples.iter() {
+            curve.add(name, in_flight as f64, stats::median(samples));
+        }
+    }
+    bench.report.curves.push(curve);
+    Ok(())
+}
