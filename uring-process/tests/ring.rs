@@ -47,7 +47,11 @@ impl<S: squeue::EntryMarker + From<squeue::Entry>, C: cqueue::EntryMarker + Into
     /// Submits, waits for something, hands it over.
     fn turn(&mut self) {
         self.spawner.push(&mut self.ring.submission());
-        self.ring.submit_and_wait(1).unwrap();
+        match self.ring.submit_and_wait(1) {
+            // A SIGCHLD that came while another thread, making a child, had it blocked.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            other => drop(other.unwrap()),
+        }
         for completion in self.ring.completion() {
             let completion: cqueue::Entry = completion.into();
             let (user_data, result) = (completion.user_data(), completion.result());
@@ -121,12 +125,12 @@ where
             .zip(0..)
             .all(|(other, round)| *other == (round, 0))
     );
-    common::no_zombie_stays();
 }
 
 #[test]
 fn programs_and_other_entries_share_a_ring() {
     mixed(small());
+    common::no_zombie_stays();
 }
 
 #[test]
@@ -226,7 +230,10 @@ fn output_comes_by_the_pipes_of_the_start() {
 #[test]
 fn a_timeout_of_the_ring_kills() {
     let mut all = small();
-    let token = all.spawner.submit(&plan("sleep 600")).unwrap();
+    let token = all
+        .spawner
+        .submit(&Command::new("sleep").arg("600").plan().unwrap())
+        .unwrap();
     let time = Timespec::from(Duration::from_millis(50));
     let entry = Timeout::new(&raw const time).build().user_data(1);
     // SAFETY: `time` lives to the end of the test.
@@ -236,7 +243,6 @@ fn a_timeout_of_the_ring_kills() {
     }
     assert_eq!(all.others, [(1, -libc::ETIME)]);
     all.spawner.kill(token, libc::SIGKILL).unwrap();
-    // `sh` may have run `sleep` in its place, or have a child of its own, which stays.
     let outcomes = all.finish();
     assert_eq!(outcomes.values().collect::<Vec<_>>(), [&Some(-9)]);
 }

@@ -176,6 +176,10 @@ unsafe fn calls(list: *const RawCall, len: usize) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A file that somebody else is writing is tried so often again, in such a distance.
+const BUSY_TRIES: usize = 4;
+const BUSY_PAUSE_NS: usize = 250_000;
+
 /// Tries the candidates as execvp(3) does, but for a file that is no program: that is `ENOEXEC`.
 unsafe fn search(job: *mut Job) -> i32 {
     let mut denied = false;
@@ -193,6 +197,17 @@ unsafe fn search(job: *mut Job) -> i32 {
                 0,
             ];
             last = -syscall(libc::SYS_execve as usize, args) as i32;
+            // A file just written: another child of ours may have it open for the microsecond
+            // between its copy of the table and the closing of what it does not need.
+            for _ in 0..BUSY_TRIES {
+                if last != libc::ETXTBSY {
+                    break;
+                }
+                let pause = [0usize, BUSY_PAUSE_NS];
+                let sleep = [(&raw const pause) as usize, 0, 0, 0, 0, 0];
+                syscall(libc::SYS_nanosleep as usize, sleep);
+                last = -syscall(libc::SYS_execve as usize, args) as i32;
+            }
             match last {
                 libc::EACCES => denied = true,
                 libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}

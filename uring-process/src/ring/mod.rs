@@ -36,6 +36,9 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
+//! In a program of several threads waiting may be interrupted (`EINTR`) by the SIGCHLD of a child, as by
+//! any signal: go round the loop again.
+//!
 //! # Why pushing entries is safe here
 //! An entry is either a wait on a pidfd or on a futex word. Neither makes the kernel write to our
 //! memory; a wait on a descriptor that has been closed, or on a word that has been used again,
