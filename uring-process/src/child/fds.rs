@@ -37,29 +37,24 @@ pub(super) unsafe fn place(job: *mut Job) -> Result<(), i32> {
     // SAFETY: `map_len` moves lie at `map`, the child's to change; the rest are descriptors.
     unsafe {
         let (map, len) = ((*job).map, (*job).map_len);
-        let mut above = 0;
-        for at in 0..len {
-            above = above.max((*map.add(at)).target.wrapping_add(1));
-        }
-        // First out of the way what a target could overwrite: so any map works, swaps too.
+        let mut free = 3;
+        // First out of the way what a target will overwrite: so any map works, swaps too.
         for at in 0..len {
             let entry = map.add(at);
             match (*entry).source {
-                Source::Copy(fd) if fd < above && fd != (*entry).target => {
-                    let high = fcntl(fd, libc::F_DUPFD_CLOEXEC, above as usize)?;
-                    (*entry).source = Source::Copy(high as i32);
+                Source::Copy(fd) if fd != (*entry).target && is_target(map, len, fd) => {
+                    (*entry).source = Source::Copy(aside(map, len, fd, &mut free)?);
                 }
-                Source::CopyCloexec(fd) if fd < above && fd != (*entry).target => {
-                    let high = fcntl(fd, libc::F_DUPFD_CLOEXEC, above as usize)?;
-                    (*entry).source = Source::CopyCloexec(high as i32);
+                Source::CopyCloexec(fd) if fd != (*entry).target && is_target(map, len, fd) => {
+                    (*entry).source = Source::CopyCloexec(aside(map, len, fd, &mut free)?);
                 }
                 _ => {}
             }
         }
         if let Some(report) = (*job).report
-            && report < above
+            && is_target(map, len, report)
         {
-            (*job).report = Some(fcntl(report, libc::F_DUPFD_CLOEXEC, above as usize)? as i32);
+            (*job).report = Some(aside(map, len, report, &mut free)?);
         }
         for at in 0..len {
             let Move { target, source } = *map.add(at);
@@ -76,6 +71,27 @@ pub(super) unsafe fn place(job: *mut Job) -> Result<(), i32> {
         }
     }
     Ok(())
+}
+
+unsafe fn is_target(map: *const Move, len: usize, fd: i32) -> bool {
+    // SAFETY: `len` moves lie there.
+    (0..len).any(|at| unsafe { (*map.add(at)).target == fd })
+}
+
+/// A copy at a number that is no target, not below `free`. Not above them all: there may be no
+/// number, where a target is next to the limit.
+unsafe fn aside(map: *const Move, len: usize, fd: i32, free: &mut i32) -> Result<i32, i32> {
+    // SAFETY: as in `place`; the rest are integers.
+    unsafe {
+        loop {
+            let copy = fcntl(fd, libc::F_DUPFD_CLOEXEC, *free as usize)? as i32;
+            *free = copy + 1;
+            if !is_target(map, len, copy) {
+                return Ok(copy);
+            }
+            syscall(libc::SYS_close as usize, [copy as usize, 0, 0, 0, 0, 0]);
+        }
+    }
 }
 
 unsafe fn copy(fd: i32, target: i32, flags: i32) -> Result<(), i32> {

@@ -51,6 +51,9 @@ pub(crate) struct Job {
     /// The stage of the failure.
     pub(crate) stage: AtomicU32,
 
+    /// Wait until there is a byte to read from the first, whose other end is the second; without
+    /// one, end.
+    pub(crate) gate: Option<(i32, i32)>,
     /// The descriptor table is shared with the caller: keep a copy of those below this.
     pub(crate) unshare_from: Option<u32>,
     /// Signal handlers are not reset by the clone itself.
@@ -131,6 +134,9 @@ pub(crate) unsafe fn attempt(job: *mut Job) -> Failure {
 unsafe fn prepare(job: *mut Job) -> Result<(), Failure> {
     // SAFETY: as in `run`.
     unsafe {
+        if let Some((gate, opener)) = (*job).gate {
+            pass(gate, opener);
+        }
         if let Some(first) = (*job).unshare_from {
             let flags = libc::CLOSE_RANGE_UNSHARE as usize;
             let args = [first as usize, u32::MAX as usize, flags, 0, 0, 0];
@@ -159,6 +165,25 @@ unsafe fn prepare(job: *mut Job) -> Result<(), Failure> {
             }
         }
         calls((*job).late_calls, (*job).late_calls_len)
+    }
+}
+
+/// Waits for the caller's leave. Its end, or its failure, is ours.
+unsafe fn pass(gate: i32, opener: i32) {
+    let mut byte = [0u8];
+    let args = [gate as usize, (&raw mut byte) as usize, 1, 0, 0, 0];
+    // SAFETY: one byte to write to; the rest are integers.
+    unsafe {
+        syscall(libc::SYS_close as usize, [opener as usize, 0, 0, 0, 0, 0]);
+        loop {
+            match syscall(libc::SYS_read as usize, args) {
+                1 => return,
+                result if result == -(libc::EINTR as isize) => {}
+                _ => {
+                    syscall(libc::SYS_exit_group as usize, [127, 0, 0, 0, 0, 0]);
+                }
+            }
+        }
     }
 }
 
@@ -193,6 +218,14 @@ unsafe fn search(job: *mut Job) -> i32 {
                 0,
             ];
             last = -syscall(libc::SYS_execve as usize, args) as i32;
+            let mut pause_ms = 1;
+            // Being written: perhaps no more by anybody but a child of ours between the copy of its
+            // descriptors and its own exec. A filter may forbid to pause.
+            while last == libc::ETXTBSY && pause_ms <= 64 && (*job).late_calls_len == 0 {
+                pause(pause_ms);
+                pause_ms *= 2;
+                last = -syscall(libc::SYS_execve as usize, args) as i32;
+            }
             match last {
                 libc::EACCES => denied = true,
                 libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
@@ -201,6 +234,13 @@ unsafe fn search(job: *mut Job) -> i32 {
         }
     }
     if denied { libc::EACCES } else { last }
+}
+
+unsafe fn pause(ms: libc::c_long) {
+    let time = [0, ms * 1_000_000];
+    let args = [(&raw const time) as usize, 0, 0, 0, 0, 0];
+    // SAFETY: the time is two numbers of that size; a null pointer asks for nothing.
+    unsafe { syscall(libc::SYS_nanosleep as usize, args) };
 }
 
 /// Signals that the caller handles get their default disposition, as `CLONE_CLEAR_SIGHAND` does.

@@ -72,6 +72,7 @@ pub use tag::{TAG_BITS, Token};
 use crate::{
     Error, ExecPlan,
     machine::{Machine, News, Signal, Start, World},
+    slot::wake_all,
     start::{self, Await, Pending, Pipes, Progress, Scratch, Watch, ladder},
     sys::pidfd,
 };
@@ -250,6 +251,7 @@ impl Spawner {
                         .user_data(tag.of(token, Kind::End))
                 }
                 Signal::Start => {
+                    live.body.pending.note_wait();
                     start_entry(&live.body.pending).user_data(tag.of(token, Kind::Start))
                 }
             };
@@ -386,11 +388,6 @@ impl Drop for Spawner {
         }
         orphans::reap();
     }
-}
-
-fn wake_all(word: &std::sync::atomic::AtomicU32) {
-    // SAFETY: wakes whoever waits for the word; reads and writes no memory.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
 }
 
 impl std::fmt::Debug for Spawner {

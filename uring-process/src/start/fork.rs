@@ -42,7 +42,11 @@ pub(super) fn start(
     let prepared = |source| inner.error(Stage::Prepare, source);
     let procs = inner.cgroup.as_ref().map(cgroup_procs).transpose();
     let procs = procs.map_err(|source| inner.error(Stage::Cgroup, source))?;
+    // The child waits behind this until it has a pidfd: where SIGCHLD is ignored, or somebody waits
+    // for any child, its number could be another process's by then.
+    let (gate, opener) = super::pipe().map_err(prepared)?;
     let mut job = Job::idle();
+    job.gate = Some((gate.as_raw_fd(), opener.as_raw_fd()));
     // Held while the child is made, so that no other thread is within a closure then.
     let mut hooks = inner.hooks.as_deref().map(lock);
     // SAFETY: the plan outlives the job; the child has a copy of both.
@@ -71,15 +75,18 @@ pub(super) fn start(
     let pidfd = match pidfd::open(pid) {
         Ok(pidfd) => pidfd,
         Err(error) => {
-            // Nobody would ever know of its end: take it back.
-            // SAFETY: our child, not yet waited for.
-            unsafe {
-                libc::kill(pid, libc::SIGKILL);
-                libc::waitpid(pid, std::ptr::null_mut(), 0);
-            }
+            // It ends by itself before a gate that never opens.
+            drop(opener);
+            // SAFETY: our child, not yet waited for; all signals are blocked, so it is not
+            // interrupted.
+            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
             return Err(prepared(error));
         }
     };
+    // Cannot fail or block: a pipe that is empty, and whose reading end we have too.
+    // SAFETY: one byte to read from.
+    unsafe { libc::write(opener.as_raw_fd(), c"x".as_ptr().cast(), 1) };
+    drop((gate, opener));
     scratch.ends.clear();
     let pending = Pending::forked(plan.clone(), wiring.report);
     Ok(Started {

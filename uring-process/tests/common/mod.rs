@@ -18,7 +18,7 @@ const RAN: i32 = 42;
 /// Runs the body in a process of its own, where it may change what belongs to a whole process.
 ///
 /// The name of the test is that of the function in which `body` is written.
-pub fn alone<F: FnOnce()>(body: F) {
+pub(crate) fn alone<F: FnOnce()>(body: F) {
     let path = std::any::type_name::<F>();
     let name = path.split_once("::").map_or(path, |(_, rest)| rest);
     let name = name.trim_end_matches("::{{closure}}");
@@ -36,7 +36,7 @@ pub fn alone<F: FnOnce()>(body: F) {
 }
 
 /// Runs all tests of this binary again by this executor.
-pub fn again(force: &str) {
+pub(crate) fn again(force: &str) {
     let (code, text) = run_self(&["--skip", "forced_", "--test-threads=2"], |c| {
         c.env("URING_PROCESS_FORCE", force);
     });
@@ -44,12 +44,12 @@ pub fn again(force: &str) {
 }
 
 /// Whether this run is one of [`again`] with this word.
-pub fn forced(word: &str) -> bool {
+pub(crate) fn forced(word: &str) -> bool {
     std::env::var("URING_PROCESS_FORCE").is_ok_and(|force| force.split(',').any(|w| w == word))
 }
 
 /// How often: often in the plain run, less in those for each executor.
-pub fn times(often: usize) -> usize {
+pub(crate) fn times(often: usize) -> usize {
     match std::env::var_os("URING_PROCESS_FORCE") {
         None => often,
         Some(_) => often.div_ceil(5),
@@ -86,13 +86,13 @@ fn run_self(args: &[&str], change: impl FnOnce(&mut Command)) -> (Option<i32>, S
 
 /// What became of a command, in a form that is the same for std's and ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Ran(ExitStatus, String, String),
     Failed(io::ErrorKind, Option<i32>),
 }
 
 impl Outcome {
-    pub fn of(result: io::Result<Output>) -> Self {
+    pub(crate) fn of(result: io::Result<Output>) -> Self {
         match result {
             Ok(output) => Self::Ran(
                 output.status,
@@ -105,7 +105,7 @@ impl Outcome {
 
     /// What it wrote to standard output.
     #[track_caller]
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         match self {
             Self::Ran(_, text, _) => text,
             Self::Failed(..) => panic!("{self:?}"),
@@ -114,7 +114,7 @@ impl Outcome {
 }
 
 /// The errno, whoever's error it is.
-pub fn errno(error: &io::Error) -> Option<i32> {
+pub(crate) fn errno(error: &io::Error) -> Option<i32> {
     match uring_process::Error::of(error) {
         Some(error) => error.raw_os_error(),
         None => error.raw_os_error(),
@@ -125,7 +125,7 @@ pub fn errno(error: &io::Error) -> Option<i32> {
 #[macro_export]
 macro_rules! both {
     ($program:expr) => {
-        both!($program, |_c| ())
+        $crate::both!($program, |_c| ())
     };
     ($program:expr, |$c:ident| $change:expr) => {{
         let theirs = {
@@ -153,7 +153,7 @@ macro_rules! both {
 }
 
 /// This process's descriptors and what they are.
-pub fn fds() -> BTreeMap<i32, String> {
+pub(crate) fn fds() -> BTreeMap<i32, String> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir("/proc/self/fd").unwrap().flatten() {
         let Ok(to) = fs::read_link(entry.path()) else {
@@ -167,7 +167,7 @@ pub fn fds() -> BTreeMap<i32, String> {
 }
 
 /// PIDs and states of this process's children.
-pub fn children() -> Vec<(i32, char)> {
+pub(crate) fn children() -> Vec<(i32, char)> {
     let own = std::process::id().to_string();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -187,26 +187,26 @@ pub fn children() -> Vec<(i32, char)> {
 }
 
 /// A field of /proc/self/status.
-pub fn status_field(name: &str) -> String {
+pub(crate) fn status_field(name: &str) -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     line.split_once(':').unwrap().1.trim().to_owned()
 }
 
 /// Resident memory in KiB.
-pub fn rss() -> u64 {
+pub(crate) fn rss() -> u64 {
     let field = status_field("VmRSS");
     field.split(' ').next().unwrap().parse().unwrap()
 }
 
 /// A number that prctl(2) gives for this process.
-pub fn dumpable() -> i32 {
+pub(crate) fn dumpable() -> i32 {
     // SAFETY: integers only.
     unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }
 }
 
 /// Whether this is root; says SKIP if not.
-pub fn root() -> bool {
+pub(crate) fn root() -> bool {
     // SAFETY: takes nothing.
     let root = unsafe { libc::geteuid() } == 0;
     if !root {
@@ -217,7 +217,7 @@ pub fn root() -> bool {
 
 /// Waits until something is so, for at most ten seconds.
 #[track_caller]
-pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
     while !so() {
         assert!(Instant::now() < end, "never so: {what}");
@@ -226,7 +226,7 @@ pub fn until(what: &str, mut so: impl FnMut() -> bool) {
 }
 
 /// Sets the soft limit of a resource of this process.
-pub fn limit(resource: u32, soft: u64) {
+pub(crate) fn limit(resource: u32, soft: u64) {
     let mut now = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
@@ -240,7 +240,7 @@ pub fn limit(resource: u32, soft: u64) {
 }
 
 /// An instruction without a jump, and the filter that refuses some system calls.
-pub fn filter(refused: &[libc::c_long], errno: i32) -> Vec<uring_process::SockFilter> {
+pub(crate) fn filter(refused: &[libc::c_long], errno: i32) -> Vec<uring_process::SockFilter> {
     let plain = |code, k| uring_process::SockFilter {
         code,
         jt: 0,
@@ -263,7 +263,7 @@ pub fn filter(refused: &[libc::c_long], errno: i32) -> Vec<uring_process::SockFi
 }
 
 /// From here on these system calls fail so in this process, for good.
-pub fn refuse(refused: &[libc::c_long], errno: i32) {
+pub(crate) fn refuse(refused: &[libc::c_long], errno: i32) {
     let code = filter(refused, errno);
     let program = libc::sock_fprog {
         len: code.len() as u16,
@@ -272,7 +272,10 @@ pub fn refuse(refused: &[libc::c_long], errno: i32) {
     // SAFETY: the program lives for the time of the call; the instructions have the kernel's form.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        let (mode, flags) = (libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_TSYNC);
+        let (mode, flags) = (
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_TSYNC,
+        );
         let done = libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program);
         assert_eq!(done, 0, "{}", io::Error::last_os_error());
     }

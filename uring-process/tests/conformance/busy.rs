@@ -53,7 +53,12 @@ fn a_program_just_written_is_not_busy() {
             failures
         });
         assert!(others.into_inner() > 20);
-        assert!(failures.is_empty(), "{} of 1000: {}", failures.len(), failures[0]);
+        assert!(
+            failures.is_empty(),
+            "{} of 1000: {}",
+            failures.len(),
+            failures[0]
+        );
     });
 }
 

@@ -61,7 +61,11 @@ impl Drop for Group {
 
 fn is_within(group: &Group) {
     let name = group.0.file_name().unwrap().to_str().unwrap();
-    let output = Command::new("cat").arg("/proc/self/cgroup").cgroup(group.open()).output().unwrap();
+    let output = Command::new("cat")
+        .arg("/proc/self/cgroup")
+        .cgroup(group.open())
+        .output()
+        .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let line = text.lines().find(|line| line.starts_with("0::")).unwrap();
     assert!(line.ends_with(name), "{text}");
@@ -69,11 +73,14 @@ fn is_within(group: &Group) {
 
 #[test]
 fn the_child_is_in_its_cgroup() {
-    let Some(group) = Group::new("cgroup2", "in") else { return };
+    let Some(group) = Group::new("cgroup2", "in") else {
+        return;
+    };
     for _ in 0..20 {
         is_within(&group);
     }
-    let script = "grep -q uring-process /proc/self/cgroup && grep -q '^Uid:.65534' /proc/self/status";
+    let script =
+        "grep -q uring-process /proc/self/cgroup && grep -q '^Uid:.65534' /proc/self/status";
     let mut command = Command::new("sh");
     command.args(["-c", script]).cgroup(group.open()).uid(65534);
     assert!(command.status().unwrap().success());
@@ -82,12 +89,17 @@ fn the_child_is_in_its_cgroup() {
 #[test]
 fn started_within_and_left() {
     use std::os::fd::AsRawFd;
-    let Some(group) = Group::new("cgroup2", "left") else { return };
+    let Some(group) = Group::new("cgroup2", "left") else {
+        return;
+    };
     let bystander = tempfile::tempfile().unwrap();
     for _ in 0..crate::common::times(200) {
         let mut command = Command::new("true");
         let starting = command.cgroup(group.open()).start().unwrap();
-        let (pid, pidfd) = (starting.id() as i32, starting.pidfd().try_clone_to_owned().unwrap());
+        let (pid, pidfd) = (
+            starting.id() as i32,
+            starting.pidfd().try_clone_to_owned().unwrap(),
+        );
         drop((command, starting));
         let others: Vec<_> = (0..8).map(|_| bystander.try_clone().unwrap()).collect();
         let mut status = 0;
@@ -96,12 +108,18 @@ fn started_within_and_left() {
         assert_eq!(status, 0, "pidfd {}", pidfd.as_raw_fd());
         drop(others);
     }
-    assert_eq!(bystander.metadata().unwrap().len(), 0, "somebody wrote to a file of ours");
+    assert_eq!(
+        bystander.metadata().unwrap().len(),
+        0,
+        "somebody wrote to a file of ours"
+    );
 }
 
 #[test]
 fn a_removed_cgroup_and_what_is_none() {
-    let Some(group) = Group::new("cgroup2", "gone") else { return };
+    let Some(group) = Group::new("cgroup2", "gone") else {
+        return;
+    };
     let dir = group.open();
     let mut command = Command::new("true");
     command.cgroup(dir);
@@ -117,18 +135,28 @@ fn a_removed_cgroup_and_what_is_none() {
         matches!(found.raw_os_error(), Some(libc::ENODEV | libc::ENOENT)),
         "{error}"
     );
-    assert_eq!((found.stage(), found.raw_os_error()), (Some(stage), Some(expected)));
-    let error = Command::new("true").cgroup(File::open("/").unwrap()).spawn().unwrap_err();
+    assert_eq!(
+        (found.stage(), found.raw_os_error()),
+        (Some(stage), Some(expected))
+    );
+    let error = Command::new("true")
+        .cgroup(File::open("/").unwrap())
+        .spawn()
+        .unwrap_err();
     let expected = if by_clone3 { libc::EBADF } else { libc::ENOENT };
     assert_eq!(errno(&error), Some(expected));
 }
 
 #[test]
 fn a_refused_clone3_does_not_lose_the_cgroup() {
-    let Some(group) = Group::new("cgroup2", "refused") else { return };
+    let Some(group) = Group::new("cgroup2", "refused") else {
+        return;
+    };
     drop(group);
     alone(|| {
-        let Some(group) = Group::new("cgroup2", "refused") else { return };
+        let Some(group) = Group::new("cgroup2", "refused") else {
+            return;
+        };
         refuse(&[libc::SYS_clone3], libc::ENOSYS);
         is_within(&group);
         is_within(&group);
@@ -139,7 +167,9 @@ fn a_refused_clone3_does_not_lose_the_cgroup() {
 #[test]
 fn a_forbidden_clone3_does_not_lose_the_cgroup() {
     alone(|| {
-        let Some(group) = Group::new("cgroup2", "forbidden") else { return };
+        let Some(group) = Group::new("cgroup2", "forbidden") else {
+            return;
+        };
         refuse(&[libc::SYS_clone3], libc::EPERM);
         is_within(&group);
         assert!(Command::new("true").status().unwrap().success());
@@ -148,12 +178,21 @@ fn a_forbidden_clone3_does_not_lose_the_cgroup() {
 
 #[test]
 fn at_its_limit_of_processes_a_start_says_so() {
-    let Some(group) = Group::new("pids", "max") else { return };
+    let Some(group) = Group::new("pids", "max") else {
+        return;
+    };
     drop(group);
     alone(|| {
-        let Some(group) = Group::new("pids", "max") else { return };
+        let Some(group) = Group::new("pids", "max") else {
+            return;
+        };
         let home = fs::read_to_string("/proc/self/cgroup").unwrap();
-        let home = home.lines().find_map(|line| line.split_once(":pids:")).unwrap().1.to_owned();
+        let home = home
+            .lines()
+            .find_map(|line| line.split_once(":pids:"))
+            .unwrap()
+            .1
+            .to_owned();
         let root = group.0.parent().unwrap().to_owned();
         fs::write(group.0.join("cgroup.procs"), "0").unwrap();
         let threads = fs::read_dir("/proc/self/task").unwrap().count();
@@ -169,6 +208,10 @@ fn at_its_limit_of_processes_a_start_says_so() {
         assert_eq!(crate::common::fds(), before);
         fs::write(group.0.join("pids.max"), "max").unwrap();
         assert!(Command::new("true").status().unwrap().success());
-        fs::write(root.join(home.trim_start_matches('/')).join("cgroup.procs"), "0").unwrap();
+        fs::write(
+            root.join(home.trim_start_matches('/')).join("cgroup.procs"),
+            "0",
+        )
+        .unwrap();
     });
 }

@@ -36,12 +36,22 @@ fn failed(outcome: &Outcome, kind: ErrorKind, errno: Option<i32>) {
 fn arguments_arrive_as_given() {
     let long = "x".repeat(100_000);
     let outcome = both!("sh", |c| c
-        .args(["-c", "cat /proc/$$/cmdline", "me", "", "a b\n", "$HOME *", "é"])
+        .args([
+            "-c",
+            "cat /proc/$$/cmdline",
+            "me",
+            "",
+            "a b\n",
+            "$HOME *",
+            "é"
+        ])
         .arg(OsStr::from_bytes(b"\xff"))
         .arg(&long));
     assert!(outcome.text().contains(&long));
     assert!(both!("sh", |c| c.arg0("other").args(["-c", "echo $0"])).text() == "other\n");
-    both!("/bin/sh", |c| c.arg0("").args(["-c", "cat /proc/$$/cmdline; :"]));
+    both!("/bin/sh", |c| c
+        .arg0("")
+        .args(["-c", "cat /proc/$$/cmdline; :"]));
 }
 
 fn sorted(outcome: Outcome) -> Vec<String> {
@@ -85,7 +95,12 @@ fn the_environment_is_stds() {
 fn a_program_is_searched_in_the_childs_path() {
     let dir = tempfile::tempdir().unwrap();
     let there = dir.path().to_str().unwrap();
-    file(dir.path(), "some-program", "#!/bin/sh\necho found $0\n", 0o755);
+    file(
+        dir.path(),
+        "some-program",
+        "#!/bin/sh\necho found $0\n",
+        0o755,
+    );
     fs::create_dir(dir.path().join("none")).unwrap();
     fs::create_dir_all(dir.path().join("denied/some-program")).unwrap();
     file(dir.path(), "plain", "#!/bin/sh\n", 0o644);
@@ -121,7 +136,10 @@ fn a_program_with_a_slash_is_not_searched() {
     both!("sub/prog");
     both!("sub/prog", |c| c.env("PATH", there));
     let outcome = both!("sub/prog", |c| c.current_dir(there));
-    assert_eq!(Path::new(outcome.text().trim()), there.canonicalize().unwrap());
+    assert_eq!(
+        Path::new(outcome.text().trim()),
+        there.canonicalize().unwrap()
+    );
     both!("./sub/../sub/prog", |c| c.current_dir(there));
     both!(there.join("sub/prog"), |c| c.current_dir("/"));
     both!("./true", |c| c.current_dir("/bin"));
@@ -135,7 +153,11 @@ fn what_is_no_program_fails_as_with_std() {
     failed(&both!(""), none, Some(libc::ENOENT));
     failed(&both!("/nonexistent"), none, Some(libc::ENOENT));
     failed(&both!("nonexistent-program"), none, Some(libc::ENOENT));
-    failed(&both!("/bin/sh/x"), ErrorKind::NotADirectory, Some(libc::ENOTDIR));
+    failed(
+        &both!("/bin/sh/x"),
+        ErrorKind::NotADirectory,
+        Some(libc::ENOTDIR),
+    );
     let denied = ErrorKind::PermissionDenied;
     failed(&both!("/tmp"), denied, Some(libc::EACCES));
     failed(&both!("/"), denied, Some(libc::EACCES));
@@ -167,7 +189,10 @@ fn nul_bytes_are_refused() {
     invalid(both!("true", |c| c.env("a\0", "b")));
     invalid(both!("true", |c| c.env("a", "\0b")));
     invalid(both!("true", |c| c.current_dir("/\0")));
-    let error = uring_process::Command::new("true").arg("\0").spawn().unwrap_err();
+    let error = uring_process::Command::new("true")
+        .arg("\0")
+        .spawn()
+        .unwrap_err();
     assert!(error.to_string().contains("an argument"), "{error}");
 }
 
@@ -180,11 +205,16 @@ fn too_much_is_too_much() {
     failed(&both!("true", |c| c.arg(&one)), too_long, Some(libc::E2BIG));
     let many = vec!["y"; 3_000_000 / 10];
     failed(
-        &both!("true", |c| c.args(&many).env("A", &big).args(vec![&big; 50])),
+        &both!("true", |c| c
+            .args(&many)
+            .env("A", &big)
+            .args(vec![&big; 50])),
         too_long,
         Some(libc::E2BIG),
     );
-    let wc = both!("sh", |c| c.args(["-c", "echo $#", "sh"]).args(vec!["z"; 20_000]));
+    let wc = both!("sh", |c| c
+        .args(["-c", "echo $#", "sh"])
+        .args(vec!["z"; 20_000]));
     assert_eq!(wc.text(), "20000\n");
 }
 

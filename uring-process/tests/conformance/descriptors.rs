@@ -23,7 +23,10 @@ fn named(name: &str) -> File {
 
 /// What the child has at these numbers, by `cat`.
 fn reads(command: &mut Command, numbers: &[i32]) -> String {
-    let files: Vec<String> = numbers.iter().map(|n| format!("/proc/self/fd/{n}")).collect();
+    let files: Vec<String> = numbers
+        .iter()
+        .map(|n| format!("/proc/self/fd/{n}"))
+        .collect();
     let output = command.args(files).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -38,8 +41,15 @@ fn at(numbers: &[i32]) -> Vec<OwnedFd> {
             let file = named(&format!("<{number}>"));
             // SAFETY: the number is free in this process, which the tests have to themselves.
             unsafe {
-                assert_eq!(libc::fcntl(*number, libc::F_GETFD), -1, "{number} is in use");
-                assert_eq!(libc::dup3(file.as_raw_fd(), *number, libc::O_CLOEXEC), *number);
+                assert_eq!(
+                    libc::fcntl(*number, libc::F_GETFD),
+                    -1,
+                    "{number} is in use"
+                );
+                assert_eq!(
+                    libc::dup3(file.as_raw_fd(), *number, libc::O_CLOEXEC),
+                    *number
+                );
                 OwnedFd::from_raw_fd(*number)
             }
         })
@@ -67,12 +77,24 @@ fn a_mapped_child_has_nothing_else() {
         let mut command = Command::new("ls");
         command.fd_map(60, named("y")).fd_map(4, named("z"));
         assert_eq!(list(&mut command), "0 1 2 3 4 60 ");
-        assert_eq!(list(&mut command.arg("-a").arg("/proc/self/fd")).matches("60").count(), 2);
+        assert_eq!(
+            list(&mut command.arg("-a").arg("/proc/self/fd"))
+                .matches("60")
+                .count(),
+            2
+        );
         let mut std = std::process::Command::new("ls");
         let std = std.arg("/proc/self/fd").output().unwrap();
         let mut ours = Command::new("ls");
-        let ours = ours.arg("/proc/self/fd").fd_policy(FdPolicy::InheritAll).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&ours.stdout), String::from_utf8_lossy(&std.stdout));
+        let ours = ours
+            .arg("/proc/self/fd")
+            .fd_policy(FdPolicy::InheritAll)
+            .output()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&ours.stdout),
+            String::from_utf8_lossy(&std.stdout)
+        );
         assert!(String::from_utf8_lossy(&ours.stdout).contains("999"));
     });
 }
@@ -144,9 +166,15 @@ fn a_map_up_to_the_limit_of_descriptors() {
             command.fd_map(target, file);
         }
         assert_eq!(reads(&mut command, &[255, 254]), "<254><255>");
-        let error = Command::new("true").fd_map(256, named("x")).spawn().unwrap_err();
+        let error = Command::new("true")
+            .fd_map(256, named("x"))
+            .spawn()
+            .unwrap_err();
         assert_eq!(Error::of(&error).unwrap().stage(), Some(Stage::Descriptors));
-        let error = Command::new("true").fd_map(-1, named("x")).spawn().unwrap_err();
+        let error = Command::new("true")
+            .fd_map(-1, named("x"))
+            .spawn()
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     });
 }
@@ -160,7 +188,9 @@ fn a_map_goes_over_the_streams() {
     let writer = OwnedFd::from(writer);
     let mut command = Command::new("sh");
     command.args(["-c", "echo out; echo err >&2"]);
-    command.fd_map(1, writer.try_clone().unwrap()).fd_map(2, writer);
+    command
+        .fd_map(1, writer.try_clone().unwrap())
+        .fd_map(2, writer);
     let output = command.output().unwrap();
     drop(command);
     assert!(output.stdout.is_empty() && output.stderr.is_empty());
@@ -182,12 +212,20 @@ fn with_closed_streams_of_our_own() {
 /// Runs std and us with some of our 0, 1, 2 closed, and compares what the child has.
 fn closed_streams(mask: i32) {
     // SAFETY: this thread's copies of the streams; put back below.
-    let script = "for n in 0 1 2 3 4 5 6; do readlink /proc/$$/fd/$n | sed 's/:.*//' ; echo $n; done >&9";
+    let script =
+        "for n in 0 1 2 3 4 5 6; do readlink /proc/$$/fd/$n | sed 's/:.*//' ; echo $n; done >&9";
     let run = |ours: bool, piped: bool| {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
         child
-            .args(["--exact", "descriptors::child_with_closed_streams", "--nocapture"])
-            .env("CLOSED", format!("{mask} {} {}", i32::from(ours), i32::from(piped)))
+            .args([
+                "--exact",
+                "descriptors::child_with_closed_streams",
+                "--nocapture",
+            ])
+            .env(
+                "CLOSED",
+                format!("{mask} {} {}", i32::from(ours), i32::from(piped)),
+            )
             .env("SCRIPT", script);
         let (reader, writer) = io::pipe().unwrap();
         let raw = writer.as_raw_fd();
@@ -212,7 +250,9 @@ fn closed_streams(mask: i32) {
 
 #[test]
 fn child_with_closed_streams() {
-    let Ok(what) = std::env::var("CLOSED") else { return };
+    let Ok(what) = std::env::var("CLOSED") else {
+        return;
+    };
     let script = std::env::var("SCRIPT").unwrap();
     let words: Vec<i32> = what.split(' ').map(|word| word.parse().unwrap()).collect();
     for number in 0..3 {
@@ -224,7 +264,9 @@ fn child_with_closed_streams() {
     let done = match (words[1] == 1, words[2] == 1) {
         (true, piped) => {
             let mut command = Command::new("sh");
-            command.args(["-c", &script]).fd_policy(FdPolicy::InheritAll);
+            command
+                .args(["-c", &script])
+                .fd_policy(FdPolicy::InheritAll);
             match piped {
                 true => command.output().map(|o| o.status),
                 false => command.status(),

@@ -65,7 +65,10 @@ fn without_descriptors_each_step_fails_cleanly() {
                         worked = true;
                     }
                     Err(error) => {
-                        assert!(!worked, "command {at} worked with less than {room}: {error}");
+                        assert!(
+                            !worked,
+                            "command {at} worked with less than {room}: {error}"
+                        );
                         assert_eq!(errno(&error), Some(libc::EMFILE), "room {room}: {error}");
                         assert!(Error::of(&error).unwrap().stage().is_some());
                     }
@@ -120,7 +123,10 @@ fn at_the_limit_of_processes_of_a_user() {
         let before = fds();
         for _ in 0..20 {
             let error = Command::new("true").output().unwrap_err();
-            assert_eq!((error.kind(), errno(&error)), (ErrorKind::WouldBlock, Some(libc::EAGAIN)));
+            assert_eq!(
+                (error.kind(), errno(&error)),
+                (ErrorKind::WouldBlock, Some(libc::EAGAIN))
+            );
             assert_eq!(Error::of(&error).unwrap().stage(), Some(Stage::Clone));
             let std = std::process::Command::new("true").output().unwrap_err();
             assert_eq!(std.kind(), error.kind());

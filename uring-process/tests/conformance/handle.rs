@@ -31,13 +31,25 @@ fn is_over(pidfd: BorrowedFd<'_>) -> bool {
 
 #[test]
 fn statuses_are_stds() {
-    for script in ["exit 0", "exit 7", "exit 255", "kill -9 $$", "kill -15 $$", "kill -1 $$"] {
+    for script in [
+        "exit 0",
+        "exit 7",
+        "exit 255",
+        "kill -9 $$",
+        "kill -15 $$",
+        "kill -1 $$",
+    ] {
         let ours = Command::new("sh").args(["-c", script]).status().unwrap();
-        let std = std::process::Command::new("sh").args(["-c", script]).status().unwrap();
+        let std = std::process::Command::new("sh")
+            .args(["-c", script])
+            .status()
+            .unwrap();
         assert_eq!(ours.into_raw(), std.into_raw(), "{script}");
     }
     let mut dumps = Command::new("sh");
-    dumps.args(["-c", "kill -ABRT $$"]).rlimit(libc::RLIMIT_CORE, 0, 0);
+    dumps
+        .args(["-c", "kill -ABRT $$"])
+        .rlimit(libc::RLIMIT_CORE, 0, 0);
     assert_eq!(dumps.status().unwrap().signal(), Some(libc::SIGABRT));
 }
 
@@ -85,11 +97,20 @@ fn the_pidfd_is_the_childs() {
     let child = command.create_pidfd(true).spawn().unwrap();
     let (pid, pidfd) = (child.id(), child.into_pidfd());
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap();
-    assert!(info.lines().any(|line| line == format!("Pid:\t{pid}")), "{info}");
+    assert!(
+        info.lines().any(|line| line == format!("Pid:\t{pid}")),
+        "{info}"
+    );
     // SAFETY: a null siginfo is allowed.
     unsafe {
         let none = std::ptr::null::<libc::siginfo_t>();
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, none, 0);
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            libc::SIGKILL,
+            none,
+            0,
+        );
     }
     assert!(is_over(pidfd.as_fd()));
     // SAFETY: our own child.
@@ -109,7 +130,11 @@ fn starting_can_be_watched_and_left() {
         std::thread::yield_now();
     };
     assert!(child.wait().unwrap().success());
-    let error = Command::new("/nonexistent").start().unwrap().wait().unwrap_err();
+    let error = Command::new("/nonexistent")
+        .start()
+        .unwrap()
+        .wait()
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }
 
@@ -142,7 +167,11 @@ fn what_is_started_and_left_runs_all_the_same() {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "x\n");
-        assert_eq!(bystander.metadata().unwrap().len(), 0, "somebody wrote to a file of ours");
+        assert_eq!(
+            bystander.metadata().unwrap().len(),
+            0,
+            "somebody wrote to a file of ours"
+        );
     }
 }
 
@@ -172,7 +201,11 @@ fn pre_exec_runs_in_order_and_its_errno_arrives() {
         // SAFETY: as above.
         unsafe { std::os::unix::process::CommandExt::pre_exec(&mut std, move || Err(error())) };
         let ours = ours.output();
-        let stage = ours.as_ref().err().and_then(Error::of).and_then(Error::stage);
+        let stage = ours
+            .as_ref()
+            .err()
+            .and_then(Error::of)
+            .and_then(Error::stage);
         assert_eq!(stage, Some(Stage::PreExec));
         assert_eq!(Outcome::of(ours), Outcome::of(std.output()));
     };
@@ -210,7 +243,11 @@ fn exec_replaces_the_process() {
         panic!("{error}");
     }
     let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "handle::exec_replaces_the_process", "--nocapture"])
+        .args([
+            "--exact",
+            "handle::exec_replaces_the_process",
+            "--nocapture",
+        ])
         .env("EXEC_OUT", &path)
         .output()
         .unwrap();
@@ -226,11 +263,19 @@ fn nothing_is_left_of_failures() {
         let before = crate::common::fds();
         for _ in 0..100 {
             Command::new("/nonexistent").output().unwrap_err();
-            Command::new("true").current_dir("/nonexistent").stdin(Stdio::piped()).spawn().unwrap_err();
-            // SAFETY: makes an error of a number.
-            unsafe { Command::new("true").pre_exec(|| Err(io::Error::from_raw_os_error(1))) }
-                .output()
+            Command::new("true")
+                .current_dir("/nonexistent")
+                .stdin(Stdio::piped())
+                .spawn()
                 .unwrap_err();
+            // SAFETY: makes an error of a number.
+            unsafe {
+                let mut command = Command::new("true");
+                command
+                    .pre_exec(|| Err(io::Error::from_raw_os_error(1)))
+                    .output()
+                    .unwrap_err();
+            }
         }
         assert_eq!(children(), []);
         assert_eq!(crate::common::fds(), before);

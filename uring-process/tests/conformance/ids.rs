@@ -11,9 +11,9 @@ use crate::{
 
 /// Nobody.
 const ID: u32 = 65534;
-const SHOW: &str = "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Sig...:)' /proc/self/status";
+const SHOW: &str = "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Sig(Blk|Cgt))' /proc/self/status";
 
-pub fn can_change() -> bool {
+pub(crate) fn can_change() -> bool {
     // SAFETY: takes nothing.
     unsafe { libc::geteuid() == 0 }
 }
@@ -40,18 +40,52 @@ fn ids_are_stds_and_this_process_stays_dumpable() {
         both!("true", |c| c.uid(ID).current_dir("/nonexistent"));
         both!("true", |c| c.uid(u32::MAX));
         both!("true", |c| c.gid(u32::MAX));
-        both!("sh", |c| c.args(["-c", SHOW]).uid(ID).gid(1).current_dir("/").arg0("x").env("A", "b"));
         both!("sh", |c| c
-            .args(["-c", "read p n s pp g r < /proc/$$/stat; test $p = $g && echo $A $PATH"])
+            .args(["-c", SHOW])
+            .uid(ID)
+            .gid(1)
+            .current_dir("/")
+            .arg0("x")
+            .env("A", "b"));
+        both!("sh", |c| c
+            .args([
+                "-c",
+                "read p n s pp g r < /proc/$$/stat; test $p = $g && echo $A $PATH"
+            ])
             .uid(ID)
             .process_group(0)
             .env("A", "b"));
-        let same = Command::new("sh").args(["-c", SHOW]).uid(ID).groups(&[7, 9]).output().unwrap();
-        assert!(String::from_utf8_lossy(&same.stdout).contains("Groups:\t7 9"), "{same:?}");
+        let same = Command::new("sh")
+            .args(["-c", SHOW])
+            .uid(ID)
+            .groups(&[7, 9])
+            .output()
+            .unwrap();
+        assert!(
+            String::from_utf8_lossy(&same.stdout).contains("Groups:\t7 9"),
+            "{same:?}"
+        );
         let inherit = FdPolicy::InheritAll;
-        assert!(Command::new("true").uid(ID).fd_policy(inherit).status().unwrap().success());
+        assert!(
+            Command::new("true")
+                .uid(ID)
+                .fd_policy(inherit)
+                .status()
+                .unwrap()
+                .success()
+        );
         // SAFETY: does nothing.
-        unsafe { Command::new("true").uid(ID).pre_exec(|| Ok(())) }.status().unwrap();
+        unsafe {
+            let mut command = Command::new("true");
+            assert!(
+                command
+                    .uid(ID)
+                    .pre_exec(|| Ok(()))
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        }
         assert_eq!(dumpable(), 1);
     });
 }
@@ -61,10 +95,24 @@ fn groups_alone_need_no_launcher() {
     if !root() {
         return;
     }
-    let output = Command::new("sh").args(["-c", SHOW]).groups(&[1, 2, 3]).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).contains("Groups:\t1 2 3"), "{output:?}");
-    let none = Command::new("sh").args(["-c", SHOW]).groups(&[]).output().unwrap();
-    assert!(String::from_utf8_lossy(&none.stdout).contains("Groups:\t \n"), "{none:?}");
+    let output = Command::new("sh")
+        .args(["-c", SHOW])
+        .groups(&[1, 2, 3])
+        .output()
+        .unwrap();
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("Groups:\t1 2 3"),
+        "{output:?}"
+    );
+    let none = Command::new("sh")
+        .args(["-c", SHOW])
+        .groups(&[])
+        .output()
+        .unwrap();
+    assert!(
+        String::from_utf8_lossy(&none.stdout).contains("Groups:\t \n"),
+        "{none:?}"
+    );
     assert_eq!(dumpable(), 1);
 }
 
@@ -97,7 +145,10 @@ fn a_mask_and_a_filter_pass_the_launcher() {
         return;
     }
     let output = Command::new("sh")
-        .args(["-c", "grep -E '^(Seccomp|SigBlk|NoNewPrivs|Uid):' /proc/self/status"])
+        .args([
+            "-c",
+            "grep -E '^(Seccomp|SigBlk|NoNewPrivs|Uid):' /proc/self/status",
+        ])
         .uid(ID)
         .signal_mask(1 << 9)
         .no_new_privs()
@@ -105,7 +156,12 @@ fn a_mask_and_a_filter_pass_the_launcher() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    for line in ["Seccomp:\t2", "SigBlk:\t0000000000000200", "NoNewPrivs:\t1", "Uid:\t65534\t65534"] {
+    for line in [
+        "Seccomp:\t2",
+        "SigBlk:\t0000000000000200",
+        "NoNewPrivs:\t1",
+        "Uid:\t65534\t65534",
+    ] {
         assert!(text.contains(line), "{text}");
     }
 }

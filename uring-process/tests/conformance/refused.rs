@@ -17,7 +17,10 @@ fn works_as_ever() {
     let before = fds();
     for _ in 0..20 {
         assert!(Command::new("true").output().unwrap().status.success());
-        assert_eq!(Command::new("/nonexistent").spawn().unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(
+            Command::new("/nonexistent").spawn().unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
     }
     let mut ring = IoUring::new(8).unwrap();
     let mut spawner = Spawner::new(&ring, 1).unwrap();

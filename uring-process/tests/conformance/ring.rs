@@ -17,16 +17,16 @@ use crate::common::alone;
 
 /// The order in which events came, checked against what is promised.
 #[derive(Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     running: HashMap<Token, i32>,
-    pub started: usize,
-    pub failed: usize,
-    pub ended: Vec<std::process::ExitStatus>,
-    pub text: Vec<String>,
+    pub(crate) started: usize,
+    pub(crate) failed: usize,
+    pub(crate) ended: Vec<std::process::ExitStatus>,
+    pub(crate) text: Vec<String>,
 }
 
 impl Seen {
-    pub fn take(&mut self, event: Event) {
+    pub(crate) fn take(&mut self, event: Event) {
         match event {
             Event::Started(started) => {
                 self.started += 1;
@@ -42,7 +42,11 @@ impl Seen {
                 assert!(!self.running.contains_key(&token), "failed, but started");
             }
             Event::Ended { token, pid, status } => {
-                assert_eq!(self.running.remove(&token), Some(pid), "ended before it started");
+                assert_eq!(
+                    self.running.remove(&token),
+                    Some(pid),
+                    "ended before it started"
+                );
                 self.ended.push(status);
             }
         }
@@ -50,7 +54,7 @@ impl Seen {
 }
 
 /// Follows all until nothing is in flight.
-pub fn follow<S, C>(ring: &mut IoUring<S, C>, spawner: &mut Spawner) -> Seen
+pub(crate) fn follow<S, C>(ring: &mut IoUring<S, C>, spawner: &mut Spawner) -> Seen
 where
     S: squeue::EntryMarker + From<squeue::Entry>,
     C: cqueue::EntryMarker + Into<cqueue::Entry> + Clone,
@@ -79,19 +83,24 @@ where
     }
 }
 
-pub fn finish(ring: &mut IoUring, spawner: &mut Spawner) {
+pub(crate) fn finish(ring: &mut IoUring, spawner: &mut Spawner) {
     follow(ring, spawner);
 }
 
-pub fn run(ring: &mut IoUring, spawner: &mut Spawner, plans: &[&ExecPlan]) -> Seen {
+pub(crate) fn run(ring: &mut IoUring, spawner: &mut Spawner, plans: &[&ExecPlan]) -> Seen {
     let (tokens, error) = spawner.submit_all(plans.iter().copied());
     assert!(error.is_none() && tokens.len() == plans.len(), "{error:?}");
     follow(ring, spawner)
 }
 
-pub fn plan(words: &[&str]) -> ExecPlan {
-    Command::new(words[0]).args(&words[1..]).capture_plan().unwrap()
+pub(crate) fn plan(words: &[&str]) -> ExecPlan {
+    Command::new(words[0])
+        .args(&words[1..])
+        .capture_plan()
+        .unwrap()
 }
+
+type Plain = IoUring<squeue::Entry, cqueue::Entry>;
 
 fn many<S, C>(mut ring: IoUring<S, C>)
 where
@@ -99,7 +108,11 @@ where
     C: cqueue::EntryMarker + Into<cqueue::Entry> + Clone,
 {
     let mut spawner = Spawner::new(&ring, 0xBEEF).unwrap();
-    let (echo, exit, lost) = (plan(&["echo", "x"]), plan(&["sh", "-c", "exit 5"]), plan(&["/lost"]));
+    let (echo, exit, lost) = (
+        plan(&["echo", "x"]),
+        plan(&["sh", "-c", "exit 5"]),
+        plan(&["/lost"]),
+    );
     for _ in 0..30 {
         for plan in [&echo, &lost, &exit] {
             spawner.submit(plan).unwrap();
@@ -107,7 +120,13 @@ where
     }
     let seen = follow(&mut ring, &mut spawner);
     assert_eq!((seen.started, seen.failed, seen.ended.len()), (60, 30, 60));
-    assert_eq!(seen.ended.iter().filter(|status| status.code() == Some(5)).count(), 30);
+    assert_eq!(
+        seen.ended
+            .iter()
+            .filter(|status| status.code() == Some(5))
+            .count(),
+        30
+    );
     assert_eq!(seen.text.iter().filter(|text| *text == "x\n").count(), 30);
 }
 
@@ -133,15 +152,31 @@ fn many_with_failing_ones_among_them() {
 #[test]
 fn rings_of_all_kinds() {
     many(IoUring::new(64).unwrap());
-    many(IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(64).unwrap());
-    many(IoUring::builder().setup_single_issuer().setup_coop_taskrun().build(64).unwrap());
-    many(IoUring::<squeue::Entry128, cqueue::Entry32>::builder().build(64).unwrap());
-    many(IoUring::builder().setup_sqpoll(10).build(64).unwrap());
+    many(
+        Plain::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .build(64)
+            .unwrap(),
+    );
+    many(
+        Plain::builder()
+            .setup_single_issuer()
+            .setup_coop_taskrun()
+            .build(64)
+            .unwrap(),
+    );
+    many(
+        IoUring::<squeue::Entry128, cqueue::Entry32>::builder()
+            .build(64)
+            .unwrap(),
+    );
+    many(Plain::builder().setup_sqpoll(10).build(64).unwrap());
 }
 
 #[test]
 fn a_submission_queue_of_two() {
-    let mut ring = IoUring::builder().setup_cqsize(4).build(2).unwrap();
+    let mut ring = Plain::builder().setup_cqsize(4).build(2).unwrap();
     let mut spawner = Spawner::new(&ring, 3).unwrap();
     let echo = plan(&["echo", "x"]);
     for _ in 0..10 {
@@ -160,14 +195,18 @@ fn among_entries_of_ones_own() {
     let mut spawner = Spawner::new(&ring, 7).unwrap();
     let (mut reader, writer) = io::pipe().unwrap();
     let mut command = Command::new("echo");
-    let token = spawner.submit(&command.arg("hello").stdout(writer).plan().unwrap()).unwrap();
+    let token = spawner
+        .submit(&command.arg("hello").stdout(writer).plan().unwrap())
+        .unwrap();
     drop(command);
     let mut buffer = [0u8; 16];
     let read = opcode::Read::new(types::Fd(reader.as_raw_fd()), buffer.as_mut_ptr(), 16);
     // SAFETY: the buffer and the pipe live until the completions have come, below.
     unsafe {
         let mut queue = ring.submission();
-        queue.push(&opcode::Nop::new().build().user_data(41)).unwrap();
+        queue
+            .push(&opcode::Nop::new().build().user_data(41))
+            .unwrap();
         queue.push(&read.build().user_data(42)).unwrap();
     }
     let (mut own, mut ended) = (Vec::new(), false);
@@ -206,7 +245,10 @@ fn kill_by_token_by_timeout_and_by_a_stale_token() {
     let stale = |spawner: &Spawner| {
         let error = spawner.kill(token, libc::SIGKILL).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
-        assert_eq!((spawner.pid(token), spawner.pidfd(token).is_none()), (None, true));
+        assert_eq!(
+            (spawner.pid(token), spawner.pidfd(token).is_none()),
+            (None, true)
+        );
     };
     stale(&spawner);
     let other = spawner.submit(&sleep).unwrap();
@@ -294,7 +336,8 @@ fn with_forged(forged: &[u64], result: i32) {
 
 /// `user_data` below the tag for the first uses of the first places.
 fn likely() -> impl Strategy<Value = u64> {
-    (0u64..2, 0u64..3, 0u64..4).prop_map(|(kind, generation, index)| kind << 47 | generation << 22 | index)
+    (0u64..2, 0u64..3, 0u64..4)
+        .prop_map(|(kind, generation, index)| kind << 47 | generation << 22 | index)
 }
 
 proptest! {

@@ -37,7 +37,9 @@ fn a_ring_dropped_while_children_run() {
             drop(ring);
             drop(spawner);
         }
-        until("all are over", || children().iter().all(|(_, state)| *state == 'Z'));
+        until("all are over", || {
+            children().iter().all(|(_, state)| *state == 'Z')
+        });
         sweep();
         assert_eq!(children(), []);
         until("the rings are gone", || fds() == before);
@@ -117,14 +119,18 @@ fn a_spawner_moved_to_another_thread() {
     }
     spawner.push(&mut ring.submission());
     ring.submit().unwrap();
-    let seen = thread::spawn(move || follow(&mut ring, &mut spawner)).join().unwrap();
+    let seen = thread::spawn(move || follow(&mut ring, &mut spawner))
+        .join()
+        .unwrap();
     assert_eq!((seen.started, seen.ended.len()), (8, 8));
 }
 
 #[test]
 fn the_thread_that_started_it_may_end() {
     for _ in 0..times(100) {
-        let starting = thread::spawn(|| Command::new("true").start().unwrap()).join().unwrap();
+        let starting = thread::spawn(|| Command::new("true").start().unwrap())
+            .join()
+            .unwrap();
         assert!(starting.wait().unwrap().wait().unwrap().success());
     }
 }
@@ -171,7 +177,10 @@ fn twenty_thousand_leave_nothing() {
         };
         let first = round(times(5_000));
         let last = round(times(15_000));
-        assert!(last <= first + 512, "resident: {first} KiB, then {last} KiB");
+        assert!(
+            last <= first + 512,
+            "resident: {first} KiB, then {last} KiB"
+        );
         assert_eq!(fds(), before);
         assert_eq!(children(), []);
         thread::sleep(Duration::from_millis(1));

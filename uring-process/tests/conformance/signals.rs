@@ -38,7 +38,10 @@ fn handle(signal: i32) {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = count as *const () as usize;
         action.sa_flags = libc::SA_RESTART;
-        assert_eq!(libc::sigaction(signal, &raw const action, std::ptr::null_mut()), 0);
+        assert_eq!(
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut()),
+            0
+        );
     }
 }
 
@@ -125,7 +128,9 @@ fn unsafe_zeroed() -> libc::sigset_t {
 /// Whether the kernel keeps the status of a child that nobody can wait for (Linux 6.15).
 fn kept() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut parts = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut parts = release
+        .split(['.', '-'])
+        .map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (parts.next().unwrap(), parts.next().unwrap());
     if version < (6, 15) {
         println!("SKIP: Linux {release} keeps no status of children that are not waited for");
@@ -193,7 +198,9 @@ fn killed_before_the_exec() {
         let mut ends = HashSet::new();
         let mut command = Command::new("sleep");
         command.arg("0").env("PATH", path);
-        command.stdout(uring_process::Stdio::piped()).stdin(uring_process::Stdio::piped());
+        command
+            .stdout(uring_process::Stdio::piped())
+            .stdin(uring_process::Stdio::piped());
         for _ in 0..times(1000) {
             let starting = command.start().unwrap();
             // SAFETY: a null siginfo is allowed.

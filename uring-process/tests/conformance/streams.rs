@@ -15,7 +15,9 @@ fn null_piped_and_files_are_as_std() {
     let outcome = both!("sh", |c| c.args(["-c", show]).stdin(Stdio::null()));
     assert!(outcome.text().contains("0 -> /dev/null"), "{outcome:?}");
     both!("sh", |c| c.args(["-c", show]).stderr(Stdio::null()));
-    both!("sh", |c| c.args(["-c", "cat; echo to >&2"]).stdin(Stdio::null()));
+    both!("sh", |c| c
+        .args(["-c", "cat; echo to >&2"])
+        .stdin(Stdio::null()));
     both!("sh", |c| c.args(["-c", "cat"]).stdin(Stdio::piped()));
     both!("cat", |c| c.stdin(File::open("/proc/version").unwrap()));
     both!("sh", |c| c.args(["-c", "echo gone"]).stdout(Stdio::null()));
@@ -33,9 +35,18 @@ fn output_captures_and_status_inherits() {
     command.args(["-c", "echo out; echo err >&2; cat; exit 3"]);
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(3));
-    assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out\n"[..], &b"err\n"[..]));
+    assert_eq!(
+        (&output.stdout[..], &output.stderr[..]),
+        (&b"out\n"[..], &b"err\n"[..])
+    );
     let same = "for n in 0 1 2; do test /proc/$$/fd/$n -ef /proc/$PPID/fd/$n || exit 1; done";
-    assert!(Command::new("sh").args(["-c", same]).status().unwrap().success());
+    assert!(
+        Command::new("sh")
+            .args(["-c", same])
+            .status()
+            .unwrap()
+            .success()
+    );
     let mut child = Command::new("sh").args(["-c", same]).spawn().unwrap();
     assert!(child.wait().unwrap().success());
 }
@@ -47,7 +58,10 @@ fn a_megabyte_on_both_pipes_does_not_deadlock() {
                 dd if=/dev/zero bs=1024 count=1024 2>/dev/null";
     let output = Command::new("sh").args(["-c", both]).output().unwrap();
     assert!(output.status.success());
-    assert_eq!((output.stdout.len(), output.stderr.len()), (2 << 20, 1 << 20));
+    assert_eq!(
+        (output.stdout.len(), output.stderr.len()),
+        (2 << 20, 1 << 20)
+    );
     let child = Command::new("sh")
         .args(["-c", both])
         .stdout(Stdio::null())
@@ -74,7 +88,11 @@ fn a_pipeline_of_children() {
     assert_eq!(sort.wait_with_output().unwrap().stdout, b"two\none\n");
     assert!(echo.wait().unwrap().success());
     // The end of the input arrives: no copy of the writing end is left anywhere.
-    let mut cat = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut cat = Command::new("cat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut other = Command::new("sleep").arg("30").spawn().unwrap();
     cat.stdin.take().unwrap().write_all(b"text").unwrap();
     assert_eq!(cat.wait_with_output().unwrap().stdout, b"text");
@@ -97,8 +115,16 @@ fn own_streams_can_be_given() {
         use std::os::fd::AsRawFd;
         // SAFETY: this process's standard error becomes the file.
         assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), 2) }, 2);
-        Command::new("echo").arg("x").stdout(std::io::stderr()).status().unwrap();
-        Command::new("sh").args(["-c", "echo y >&2"]).stderr(std::io::stderr()).status().unwrap();
+        Command::new("echo")
+            .arg("x")
+            .stdout(std::io::stderr())
+            .status()
+            .unwrap();
+        Command::new("sh")
+            .args(["-c", "echo y >&2"])
+            .stderr(std::io::stderr())
+            .status()
+            .unwrap();
         let (mut text, mut file) = (String::new(), file);
         file.rewind().unwrap();
         file.read_to_string(&mut text).unwrap();
