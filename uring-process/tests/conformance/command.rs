@@ -114,12 +114,14 @@ fn a_program_is_searched_in_the_childs_path() {
         String::new(),
         ":".to_owned(),
         format!("{}:{there}", "y".repeat(300)),
-        format!("{}:{there}", "z/".repeat(3000)),
     ] {
         both!("some-program", |c| c.env("PATH", &path));
         both!("some-program", |c| c.env("PATH", &path).current_dir(there));
     }
     both!("some-program", |c| c.env("PATH", ".").current_dir(there));
+    // libc passes over what is too long.
+    let long = format!("{}:{there}", "z/".repeat(3000));
+    both!("some-program", |c| c.env("PATH", &long));
     both!("plain", |c| c.env("PATH", there));
     both!("none", |c| c.env("PATH", there));
     both!("sh", |c| c.env_clear().args(["-c", "echo $PATH"]));

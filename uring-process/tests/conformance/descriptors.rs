@@ -77,12 +77,6 @@ fn a_mapped_child_has_nothing_else() {
         let mut command = Command::new("ls");
         command.fd_map(60, named("y")).fd_map(4, named("z"));
         assert_eq!(list(&mut command), "0 1 2 3 4 60 ");
-        assert_eq!(
-            list(&mut command.arg("-a").arg("/proc/self/fd"))
-                .matches("60")
-                .count(),
-            2
-        );
         let mut std = std::process::Command::new("ls");
         let std = std.arg("/proc/self/fd").output().unwrap();
         let mut ours = Command::new("ls");
@@ -116,10 +110,9 @@ fn swaps_cycles_and_chains() {
             for map in maps {
                 let mut sources: Vec<i32> = map.iter().map(|(_, source)| *source).collect();
                 sources.sort_unstable();
-                let mut files: Vec<Option<OwnedFd>> = Vec::new();
+                sources.dedup();
                 let high: Vec<i32> = sources.iter().copied().filter(|n| *n > 6).collect();
                 let mut held: Vec<(i32, OwnedFd)> = high.iter().copied().zip(at(&high)).collect();
-                held.dedup_by_key(|(number, _)| *number);
                 let mut command = Command::new("cat");
                 command.fd_policy(policy);
                 let mut expected = String::new();
@@ -134,7 +127,6 @@ fn swaps_cycles_and_chains() {
                 }
                 let targets: Vec<i32> = map.iter().map(|(target, _)| *target).collect();
                 assert_eq!(reads(&mut command, &targets), expected, "{map:?}");
-                files.clear();
             }
         }
     });
@@ -209,11 +201,13 @@ fn with_closed_streams_of_our_own() {
     }
 }
 
+/// What a shell has open, without anything that it opens for that.
+pub(crate) const KINDS: &str = "for n in 0 1 2 3 4 5 6 7; do k=none; f=/proc/$$/fd/$n; \
+     [ -e $f ] && k=file; [ -p $f ] && k=pipe; [ -c $f ] && k=device; echo $n $k; done";
+
 /// Runs std and us with some of our 0, 1, 2 closed, and compares what the child has.
 fn closed_streams(mask: i32) {
-    // SAFETY: this thread's copies of the streams; put back below.
-    let script =
-        "for n in 0 1 2 3 4 5 6; do readlink /proc/$$/fd/$n | sed 's/:.*//' ; echo $n; done >&9";
+    let script = format!("{KINDS} >&9");
     let run = |ours: bool, piped: bool| {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
         child
@@ -226,7 +220,7 @@ fn closed_streams(mask: i32) {
                 "CLOSED",
                 format!("{mask} {} {}", i32::from(ours), i32::from(piped)),
             )
-            .env("SCRIPT", script);
+            .env("SCRIPT", &script);
         let (reader, writer) = io::pipe().unwrap();
         let raw = writer.as_raw_fd();
         // SAFETY: one dup2(2) to a number that is not used in between.
@@ -244,7 +238,7 @@ fn closed_streams(mask: i32) {
         let (ours, std) = (run(true, piped), run(false, piped));
         assert_eq!(ours, std, "closed: {mask:03b}, piped: {piped}");
         assert_eq!(ours.0, Some(0));
-        assert!(ours.1.ends_with("6\n"), "{ours:?}");
+        assert!(ours.1.contains("7 none"), "{ours:?}");
     }
 }
 

@@ -11,9 +11,9 @@ use crate::{both, common::alone};
 
 #[test]
 fn null_piped_and_files_are_as_std() {
-    let show = "ls -l /proc/self/fd | sed 's/.* \\([0-9]* -> \\)/\\1/; s/[0-9][0-9][0-9]*/N/g'";
+    let show = crate::descriptors::KINDS;
     let outcome = both!("sh", |c| c.args(["-c", show]).stdin(Stdio::null()));
-    assert!(outcome.text().contains("0 -> /dev/null"), "{outcome:?}");
+    assert!(outcome.text().contains("0 device"), "{outcome:?}");
     both!("sh", |c| c.args(["-c", show]).stderr(Stdio::null()));
     both!("sh", |c| c
         .args(["-c", "cat; echo to >&2"])
@@ -54,7 +54,7 @@ fn output_captures_and_status_inherits() {
 #[test]
 fn a_megabyte_on_both_pipes_does_not_deadlock() {
     let both = "dd if=/dev/zero bs=1024 count=1024 2>/dev/null; \
-                dd if=/dev/zero bs=1024 count=1024 2>/dev/null >&2; \
+                head -c 1048576 /dev/zero >&2; \
                 dd if=/dev/zero bs=1024 count=1024 2>/dev/null";
     let output = Command::new("sh").args(["-c", both]).output().unwrap();
     assert!(output.status.success());
