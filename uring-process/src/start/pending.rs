@@ -93,6 +93,16 @@ impl Pending {
         }
     }
 
+    /// Nobody waits for it any more: closes what was waited for, once that is decided.
+    ///
+    /// Not before: an entry that waits for a descriptor may not be submitted yet, and would wait for
+    /// whatever has its number then.
+    pub(crate) fn settle(&mut self) {
+        if self.phase == Phase::Over {
+            self.report = None;
+        }
+    }
+
     /// Looks where it is now. To be called when what was waited for has happened, or at any time.
     pub(crate) fn advance(&mut self) -> Progress {
         if self.phase == Phase::Word {
@@ -141,7 +151,6 @@ impl Pending {
 
     fn over(&mut self, failure: Option<(u32, i32)>) -> Progress {
         self.phase = Phase::Over;
-        self.report = None;
         match failure {
             None => Progress::Running,
             Some((stage, errno)) => {

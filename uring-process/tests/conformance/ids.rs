@@ -144,10 +144,11 @@ fn a_mask_and_a_filter_pass_the_launcher() {
     if !root() {
         return;
     }
-    let output = Command::new("sh")
+    let output = Command::new("grep")
         .args([
-            "-c",
-            "grep -E '^(Seccomp|SigBlk|NoNewPrivs|Uid):' /proc/self/status",
+            "-E",
+            "^(Seccomp|SigBlk|NoNewPrivs|Uid):",
+            "/proc/self/status",
         ])
         .uid(ID)
         .signal_mask(1 << 9)

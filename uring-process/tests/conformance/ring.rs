@@ -189,6 +189,48 @@ fn a_submission_queue_of_two() {
     many(IoUring::new(2).unwrap());
 }
 
+/// The entry that waits for the launcher's outcome is made while the outcome is known already, and
+/// other children get the numbers of what is closed then.
+#[test]
+fn children_with_other_ids_among_others() {
+    if !crate::common::root() {
+        return;
+    }
+    let mut ring = IoUring::new(64).unwrap();
+    let mut spawner = Spawner::new(&ring, 3).unwrap();
+    let ids = Command::new("echo")
+        .arg("x")
+        .uid(65534)
+        .capture_plan()
+        .unwrap();
+    let lost = Command::new("/lost").uid(65534).capture_plan().unwrap();
+    let echo = plan(&["echo", "x"]);
+    let mut seen = Seen::default();
+    let (mut submitted, count) = (0, crate::common::times(150));
+    while submitted < count || spawner.in_flight() > 0 {
+        if submitted < count {
+            for plan in [&ids, &echo, &lost] {
+                spawner.submit(plan).unwrap();
+            }
+            submitted += 1;
+        }
+        spawner.push(&mut ring.submission());
+        ring.submit_and_wait(1).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        for completion in ring.completion() {
+            spawner.complete(completion.user_data(), completion.result());
+        }
+        while let Some(event) = spawner.next_event() {
+            seen.take(event);
+        }
+    }
+    assert_eq!(
+        (seen.started, seen.failed, seen.text.len()),
+        (2 * count, count, 2 * count)
+    );
+    assert!(seen.text.iter().all(|text| text == "x\n"));
+}
+
 #[test]
 fn among_entries_of_ones_own() {
     let mut ring = IoUring::new(32).unwrap();
