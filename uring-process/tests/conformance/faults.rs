@@ -113,12 +113,14 @@ fn at_the_limit_of_processes_of_a_user() {
         return;
     }
     alone(|| {
+        // One that nobody else uses.
+        let user = 200_000 + std::process::id();
         limit(libc::RLIMIT_NPROC, 1);
         // SAFETY: this process becomes another user, for good.
         unsafe {
             assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
-            assert_eq!(libc::setgid(54_322), 0);
-            assert_eq!(libc::setuid(54_322), 0);
+            assert_eq!(libc::setgid(user), 0);
+            assert_eq!(libc::setuid(user), 0);
         }
         let before = fds();
         for _ in 0..20 {
@@ -137,7 +139,7 @@ fn at_the_limit_of_processes_of_a_user() {
         // Without the right to, the ids do not change, as with std.
         let error = Command::new("true").uid(0).spawn().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-        assert!(Command::new("true").uid(54_322).status().unwrap().success());
+        assert!(Command::new("true").uid(user).status().unwrap().success());
         let error = Command::new("true").groups(&[0]).spawn().unwrap_err();
         assert_eq!(Error::of(&error).unwrap().stage(), Some(Stage::Groups));
     });

@@ -199,7 +199,8 @@ fn a_limit_of_processes_of_the_other_user() {
         return;
     }
     alone(|| {
-        let user = 54_321;
+        // One that nobody else uses.
+        let user = 100_000 + std::process::id();
         let mut one = Command::new("sleep").arg("60").uid(user).spawn().unwrap();
         limit(libc::RLIMIT_NPROC, 1);
         // exec(2) itself says so, after setuid(2).
@@ -207,7 +208,7 @@ fn a_limit_of_processes_of_the_other_user() {
         assert_eq!(errno(&error), Some(libc::EAGAIN));
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         assert_eq!(Error::of(&error).unwrap().stage(), Some(Stage::Exec));
-        both!("true", |c| c.uid(54_321));
+        both!("true", |c| c.uid(user));
         one.kill().unwrap();
         one.wait().unwrap();
         assert!(Command::new("true").uid(user).status().unwrap().success());
