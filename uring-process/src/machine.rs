@@ -119,6 +119,11 @@ impl Machine {
         }
     }
 
+    /// The start is decided and not waited for.
+    pub(crate) fn is_started(&self) -> bool {
+        self.state != State::Open && !self.start_armed
+    }
+
     /// Nothing more will come, and nothing is waited for: it can go.
     pub(crate) fn is_finished(&self) -> bool {
         let decided = self.state != State::Open && self.ended;

@@ -63,6 +63,8 @@ struct Inner {
     plan: Option<ExecPlan>,
     /// What the word is while the present child has the memory.
     generation: u32,
+    /// How many waits for the word were handed out for that child.
+    waits: u32,
 }
 
 // SAFETY: what the pointers lead to is owned by the slot alone, or read by its child only.
@@ -81,7 +83,13 @@ impl Inner {
         unsafe { (*self.job.as_ptr()).held.load(Ordering::Acquire) != 0 }
     }
 
+    /// The child has let go of it.
     fn clear(&mut self) {
+        if std::mem::take(&mut self.waits) > 1 {
+            // The kernel wakes one of them. Another would take the wake-up of a later child.
+            // SAFETY: the job lives as long as this.
+            wake_all(unsafe { &(*self.job.as_ptr()).held });
+        }
         self.ends.clear();
         self.map.clear();
         self.plan = None;
@@ -142,6 +150,7 @@ impl Slot {
                 ends: Vec::new(),
                 plan: None,
                 generation: 0,
+                waits: 0,
             },
         };
         if inner.stack.is_none() {
@@ -182,6 +191,12 @@ impl Slot {
     pub(crate) fn word(&self) -> (&AtomicU32, u32) {
         // SAFETY: lives as long as the slot; atomic, so the kernel may write to it.
         (unsafe { &(*self.job()).held }, self.inner().generation)
+    }
+
+    /// Somebody else than the calling thread is going to wait for the word.
+    pub(crate) fn note_wait(&mut self) {
+        let waits = &mut self.inner_mut().waits;
+        *waits = waits.saturating_add(1);
     }
 
     pub(crate) fn is_held(&self) -> bool {
@@ -239,6 +254,12 @@ impl Slot {
             }
         }
     }
+}
+
+/// Wakes whoever waits for the word.
+fn wake_all(word: &AtomicU32) {
+    // SAFETY: reads and writes no memory.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
 }
 
 impl Drop for Slot {

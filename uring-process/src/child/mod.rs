@@ -176,10 +176,6 @@ unsafe fn calls(list: *const RawCall, len: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A file that somebody else is writing is tried so often again, in such a distance.
-const BUSY_TRIES: usize = 4;
-const BUSY_PAUSE_NS: usize = 250_000;
-
 /// Tries the candidates as execvp(3) does, but for a file that is no program: that is `ENOEXEC`.
 unsafe fn search(job: *mut Job) -> i32 {
     let mut denied = false;
@@ -197,15 +193,12 @@ unsafe fn search(job: *mut Job) -> i32 {
                 0,
             ];
             last = -syscall(libc::SYS_execve as usize, args) as i32;
-            // A file just written: another child of ours may have it open for the microsecond
-            // between its copy of the table and the closing of what it does not need.
-            for _ in 0..BUSY_TRIES {
-                if last != libc::ETXTBSY {
-                    break;
-                }
-                let pause = [0usize, BUSY_PAUSE_NS];
-                let sleep = [(&raw const pause) as usize, 0, 0, 0, 0, 0];
-                syscall(libc::SYS_nanosleep as usize, sleep);
+            let mut pause_ms = 1;
+            // Being written: perhaps no more by anybody but a child of ours between the copy of its
+            // descriptors and its own exec. A filter may forbid to pause.
+            while last == libc::ETXTBSY && pause_ms <= 8 && (*job).late_calls_len == 0 {
+                pause(pause_ms);
+                pause_ms *= 2;
                 last = -syscall(libc::SYS_execve as usize, args) as i32;
             }
             match last {
@@ -216,6 +209,13 @@ unsafe fn search(job: *mut Job) -> i32 {
         }
     }
     if denied { libc::EACCES } else { last }
+}
+
+unsafe fn pause(ms: libc::c_long) {
+    let time = [0, ms * 1_000_000];
+    let args = [(&raw const time) as usize, 0, 0, 0, 0, 0];
+    // SAFETY: the time is two numbers of that size; a null pointer asks for nothing.
+    unsafe { syscall(libc::SYS_nanosleep as usize, args) };
 }
 
 /// Signals that the caller handles get their default disposition, as `CLONE_CLEAR_SIGHAND` does.

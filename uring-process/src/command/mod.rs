@@ -287,8 +287,8 @@ impl Command {
     /// moves itself before the exec).
     ///
     /// # Errors
-    /// Of the start, stage [`Clone`](crate::Stage::Clone): `ENODEV` if the cgroup has been
-    /// removed, `EBADF` if it is none, `EACCES` without the right to it, `EAGAIN` at its pids.max,
+    /// Of the start, stage [`Clone`](crate::Stage::Clone) or [`Cgroup`](crate::Stage::Cgroup):
+    /// `ENODEV` or `ENOENT` if the cgroup has been removed, `EBADF` if it is none, `EACCES` without the right to it, `EAGAIN` at its pids.max,
     /// `EBUSY` where its controllers allow no processes in it.
     pub fn cgroup(&mut self, dir: impl Into<OwnedFd>) -> &mut Self {
         self.cgroup = Some(Arc::new(dir.into()));

@@ -161,6 +161,9 @@ impl Process {
             // `Body` has kept it.
             News::Ended(_) => {}
         });
+        if inner.machine.is_started() {
+            inner.pending.settle();
+        }
         if inner.status.is_none() {
             self.arm(inner);
         } else if let Some(key) = inner.keys[START].take() {

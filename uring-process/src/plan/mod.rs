@@ -7,7 +7,6 @@ use std::{
     ffi::{OsStr, OsString},
     fmt, io,
     os::fd::{AsRawFd, OwnedFd},
-    path::PathBuf,
     sync::{Arc, Mutex},
 };
 
@@ -130,15 +129,26 @@ impl ExecPlan {
             // With all descriptors inherited, no number is free for the launcher to use.
             if parts.policy == FdPolicy::Mapped && launcher::available() {
                 let report = targets_end as i32;
-                let image =
-                    strings
-                        .launcher(&parts.calls, report)
-                        .map_err(|source| Error::Start {
-                            program: program.clone(),
-                            stage: crate::Stage::Launcher,
+                match strings.launcher(&parts.calls, report) {
+                    Ok(image) => launcher = Some(Launcher { image, report }),
+                    // Forbidden since the trial: a sandbox has been put up.
+                    Err(error)
+                        if matches!(
+                            error.raw_os_error(),
+                            Some(libc::EPERM | libc::EACCES | libc::ENOSYS)
+                        ) =>
+                    {
+                        needs_fork = true;
+                    }
+                    Err(source) => {
+                        let stage = crate::Stage::Launcher;
+                        return Err(Error::Start {
+                            program,
+                            stage,
                             source,
-                        })?;
-                launcher = Some(Launcher { image, report });
+                        });
+                    }
+                }
             } else {
                 needs_fork = true;
             }
@@ -305,13 +315,15 @@ fn candidates(program: &OsStr, env: &[(OsString, OsString)]) -> Vec<OsString> {
     }
     let path = env.iter().find(|(name, _)| name == "PATH");
     let path = path.map_or(OsStr::new("/bin:/usr/bin"), |(_, value)| value);
+    let longest = libc::PATH_MAX as usize;
     path.as_bytes()
         .split(|byte| *byte == b':')
+        // Passed over by libc too: no path is so long.
+        .filter(|dir| dir.len() < longest)
         .map(|dir| {
             // An empty entry is the working directory.
-            let mut dir = PathBuf::from(OsString::from_vec(dir.to_vec()));
-            dir.push(program);
-            dir.into_os_string()
+            let slash: &[u8] = if dir.is_empty() { b"" } else { b"/" };
+            OsString::from_vec([dir, slash, program.as_bytes()].concat())
         })
         .collect()
 }
@@ -338,7 +350,7 @@ mod tests {
     fn programs_are_searched_as_execvp_does() {
         let env = |path: &str| vec![("PATH".into(), path.into())];
         let of = |program: &str, env: &[(OsString, OsString)]| candidates(program.as_ref(), env);
-        assert_eq!(of("ls", &env("/a:/b/")), ["/a/ls", "/b/ls"]);
+        assert_eq!(of("ls", &env("/a:/b/")), ["/a/ls", "/b//ls"]);
         assert_eq!(of("ls", &env(":/b")), ["ls", "/b/ls"]);
         assert_eq!(of("./ls", &env("/a")), ["./ls"]);
         assert_eq!(of("ls", &[]), ["/bin/ls", "/usr/bin/ls"]);

@@ -41,10 +41,15 @@
 //!
 //! # Why pushing entries is safe here
 //! An entry is either a wait on a pidfd or on a futex word. Neither makes the kernel write to our
-//! memory; a wait on a descriptor that has been closed, or on a word that has been used again,
-//! ends at once or is not for anybody. The words are never freed. So a ring or a spawner may be
-//! dropped, moved or forgotten at any time, entries may never be submitted, and completions may be
-//! handed over late, twice, or forged: what a completion claims is checked before it is believed.
+//! memory; a wait on a word that has been used again ends at once or is not for anybody. The words
+//! are never freed. So a ring or a spawner may be dropped, moved or forgotten at any time, entries
+//! may never be submitted, and completions may be handed over late, twice, or forged: what a
+//! completion claims is checked before it is believed.
+//!
+//! One thing to keep in order: submit what was [pushed](Spawner::push) before you drop the spawner
+//! and go on with the ring. An entry that is submitted after that waits for a descriptor by a
+//! number that may be another's by then, and keeps that file open, such as the end of a pipe,
+//! until it is ready.
 //!
 //! # A ring and its spawner end
 //! Processes that run go on. Those whose spawner was dropped are waited for by a later start in
@@ -92,25 +97,9 @@ struct Live {
 /// What the machine asks.
 struct Body {
     pid: i32,
-    /// Address of the word that the ring was given a wait for, and how many waits.
-    word: (usize, u32),
     pidfd: OwnedFd,
     pending: Pending,
     pipes: Pipes,
-}
-
-impl Body {
-    /// Ends waits for the word that the ring may still have, if it was given more than `done`: one
-    /// would take the wake-up that a later child on the same slot owes to its own.
-    fn forget_waits(&mut self, done: u32) {
-        let (word, waits) = self.word;
-        if waits > done {
-            self.word.1 = 0;
-            // SAFETY: wakes whoever waits for the word, whose memory is never freed; reads and
-            // writes none.
-            unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, i32::MAX) };
-        }
-    }
 }
 
 impl World for Body {
@@ -149,8 +138,9 @@ pub struct Spawner {
     watch: Watch,
     places: Vec<Place>,
     free: Vec<u32>,
-    /// Entries that did not fit the submission queue yet.
-    waiting: VecDeque<squeue::Entry>,
+    /// What is to be waited for by entries that are not in the submission queue yet. The entries
+    /// are made when they get there: what they wait for may be another thing by then.
+    waiting: VecDeque<(Token, Kind)>,
     events: VecDeque<Event>,
     scratch: Scratch,
 }
@@ -206,7 +196,6 @@ impl Spawner {
         place.generation = place.generation.wrapping_add(1);
         let body = Body {
             pid,
-            word: (0, 0),
             pidfd,
             pending,
             pipes,
@@ -248,13 +237,31 @@ impl Spawner {
             .filter(|_| Tag::same_generation(place.generation, token.generation()))
     }
 
+    fn live_mut(&mut self, token: Token) -> Option<&mut Live> {
+        let place = self.places.get_mut(token.index() as usize)?;
+        place
+            .live
+            .as_mut()
+            .filter(|_| Tag::same_generation(place.generation, token.generation()))
+    }
+
+    /// What waits for this now; `None` if the process is not followed any more.
+    fn entry(&self, token: Token, kind: Kind) -> Option<squeue::Entry> {
+        let body = &self.live(token)?.body;
+        let entry = match kind {
+            Kind::Start => start_entry(&body.pending),
+            Kind::End => {
+                let fd = Fd(body.pidfd.as_raw_fd());
+                PollAdd::new(fd, libc::POLLIN as u32).build()
+            }
+        };
+        Some(entry.user_data(self.tag.of(token, kind)))
+    }
+
     /// Makes entries for all that is to be waited for.
     fn arm(&mut self, token: Token) {
         let Self {
-            tag,
-            places,
-            waiting,
-            ..
+            places, waiting, ..
         } = self;
         let Some(live) = places
             .get_mut(token.index() as usize)
@@ -263,21 +270,11 @@ impl Spawner {
             return;
         };
         for signal in live.machine.arm() {
-            let entry = match signal {
-                Signal::End => {
-                    let fd = Fd(live.body.pidfd.as_raw_fd());
-                    PollAdd::new(fd, libc::POLLIN as u32)
-                        .build()
-                        .user_data(tag.of(token, Kind::End))
-                }
-                Signal::Start => {
-                    if let Await::Word(word, _) = live.body.pending.next() {
-                        live.body.word = (word.as_ptr() as usize, live.body.word.1 + 1);
-                    }
-                    start_entry(&live.body.pending).user_data(tag.of(token, Kind::Start))
-                }
+            let kind = match signal {
+                Signal::Start => Kind::Start,
+                Signal::End => Kind::End,
             };
-            waiting.push_back(entry);
+            waiting.push_back((token, kind));
         }
     }
 
@@ -287,13 +284,22 @@ impl Spawner {
     where
         E: squeue::EntryMarker + From<squeue::Entry>,
     {
-        while let Some(entry) = self.waiting.front() {
+        while let Some((token, kind)) = self.waiting.front().copied() {
+            let Some(entry) = self.entry(token, kind) else {
+                self.waiting.pop_front();
+                continue;
+            };
             // SAFETY: see the module's page: the kernel writes to no memory for these entries, and
             // the word that one may point at is never freed.
-            if unsafe { queue.push(&E::from(entry.clone())) }.is_err() {
+            if unsafe { queue.push(&E::from(entry)) }.is_err() {
                 break;
             }
             self.waiting.pop_front();
+            if kind == Kind::Start
+                && let Some(live) = self.live_mut(token)
+            {
+                live.body.pending.note_wait();
+            }
         }
         self.waiting.len()
     }
@@ -340,8 +346,10 @@ impl Spawner {
                 News::Ended(status) => Event::Ended { token, pid, status },
             });
         }
+        if machine.is_started() {
+            body.pending.settle();
+        }
         if machine.is_finished() {
-            body.forget_waits(1);
             place.live = None;
             free.push(index);
         } else {
@@ -400,8 +408,7 @@ fn start_entry(pending: &Pending) -> squeue::Entry {
 impl Drop for Spawner {
     fn drop(&mut self) {
         for place in &mut self.places {
-            if let Some(Live { mut body, .. }) = place.live.take() {
-                body.forget_waits(0);
+            if let Some(Live { body, .. }) = place.live.take() {
                 orphans::adopt(body.pidfd);
             }
         }

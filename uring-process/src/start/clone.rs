@@ -52,53 +52,61 @@ pub(super) fn start(
 ) -> Result<Started, Error> {
     let inner = &plan.0;
     let mut slot = Slot::acquire().map_err(|source| inner.error(Stage::Prepare, source))?;
-    let procs = match (&inner.cgroup, executor) {
-        (Some(cgroup), Executor::Clone) => {
-            Some(fork::cgroup_procs(cgroup).map_err(|source| inner.error(Stage::Cgroup, source))?)
-        }
-        _ => None,
-    };
+    // Whatever the child takes from a shared table must stay open until it has a copy, also if the
+    // caller drops the handle: the slot sees to that.
+    let (report, theirs) = wiring.report.unzip();
+    let report_fd = theirs.as_ref().map(AsRawFd::as_raw_fd);
+    scratch.ends.extend(theirs);
+    let mut procs: Option<i32> = None;
     let shares_table =
         watch == Watch::Word && inner.policy == FdPolicy::Mapped && has_close_range();
     let mut first_refusal = None;
     loop {
+        if let (Some(cgroup), Executor::Clone) = (&inner.cgroup, executor) {
+            let file =
+                fork::cgroup_procs(cgroup).map_err(|source| inner.error(Stage::Cgroup, source))?;
+            procs = Some(file.as_raw_fd());
+            scratch.ends.push(file);
+        }
         slot.arm(plan.clone(), &scratch.map, &mut scratch.ends);
         let job = slot.job();
         // SAFETY: no child has the job, and the slot keeps the plan until none has it any more.
         unsafe {
             inner.fill(job);
             (*job).unshare_from = shares_table.then(|| {
-                let procs_end = procs.as_ref().map_or(0, |fd| fd.as_raw_fd() as u32 + 1);
+                let procs_end = procs.map_or(0, |fd| fd as u32 + 1);
                 wiring.end.max(procs_end)
             });
             (*job).reset_handlers = executor == Executor::Clone;
-            (*job).cgroup_procs = procs.as_ref().map(AsRawFd::as_raw_fd);
+            (*job).cgroup_procs = procs;
             (*job).no_close_range = fork::no_close_range();
             (*job).mask = inner.mask.unwrap_or(blocked.before);
             (*job).hook = None;
             // The launcher's report is in the map; the child itself has the slot to report to,
             // which a caller that waits for the pipe looks at too.
-            (*job).report = wiring.report.as_ref().map(|(_, theirs)| theirs.as_raw_fd());
+            (*job).report = report_fd;
         }
         let mut pidfd = -1;
         // SAFETY: `arm` and the lines above have made the job complete.
         let result = unsafe { make(executor, &slot, shares_table, plan, &mut pidfd) };
         if result > 0 {
-            if first_refusal.is_some() {
+            // An argument that is too new may be that of the cgroup alone.
+            let of_the_call = |error: &std::io::Error| {
+                matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+            };
+            if first_refusal
+                .as_ref()
+                .is_some_and(|error| inner.cgroup.is_none() || of_the_call(error))
+            {
                 ladder::keep(executor);
             }
             // SAFETY: the kernel has just made it for us.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            // A shared table needs the child's ends and the moved `cgroup.procs` open; one that was
-            // copied does not, and a reader would wait for them in vain.
-            let pending = Pending::new(
-                plan.clone(),
-                slot,
-                watch,
-                wiring.report,
-                procs,
-                shares_table,
-            );
+            if !shares_table {
+                // The child has copies of its own, and a reader would wait for ours in vain.
+                slot.close_ends();
+            }
+            let pending = Pending::new(plan.clone(), slot, watch, report);
             return Ok(Started {
                 pid: result as i32,
                 pidfd,
@@ -114,8 +122,7 @@ pub(super) fn start(
             Some(libc::ENOSYS | libc::EPERM | libc::EINVAL | libc::E2BIG)
         );
         let error = first_refusal.unwrap_or(error);
-        // In a cgroup a refusal may be the cgroup's.
-        if !refused || inner.cgroup.is_some() || ladder::forced().executor.is_some() {
+        if !refused || ladder::forced().executor.is_some() {
             return Err(inner.error(Stage::Clone, error));
         }
         match executor {
@@ -126,6 +133,7 @@ pub(super) fn start(
             _ => {
                 // It needs a pipe to report by, so begin anew.
                 drop(slot);
+                drop(report);
                 ladder::keep(Executor::Fork);
                 return fork::start_anew(plan, scratch, blocked);
             }

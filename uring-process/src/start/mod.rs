@@ -89,6 +89,13 @@ pub(crate) fn start(
     watch: Watch,
     scratch: &mut Scratch,
 ) -> Result<Started, Error> {
+    let result = start_with(plan, watch, scratch);
+    // What a failure has left: nothing stays open until the next start.
+    scratch.ends.clear();
+    result
+}
+
+fn start_with(plan: &ExecPlan, watch: Watch, scratch: &mut Scratch) -> Result<Started, Error> {
     scratch.map.clear();
     let started = try_start(plan, watch, scratch);
     // Where it failed, the child's ends of pipes are still here.

@@ -19,9 +19,6 @@ pub(crate) struct Pending {
     phase: Phase,
     /// Our end of the pipe for reports.
     report: Option<OwnedFd>,
-    /// The child's end; in a shared table it stays open until the child has its own copy.
-    report_writer: Option<OwnedFd>,
-    _cgroup_procs: Option<OwnedFd>,
     slot: Option<Slot>,
 }
 
@@ -55,30 +52,15 @@ pub(crate) enum Progress {
 }
 
 impl Pending {
-    pub(super) fn new(
-        plan: ExecPlan,
-        mut slot: Slot,
-        watch: Watch,
-        report: Option<(OwnedFd, OwnedFd)>,
-        cgroup_procs: Option<OwnedFd>,
-        shares_table: bool,
-    ) -> Self {
-        let (report, mut report_writer) = report.unzip();
+    pub(super) fn new(plan: ExecPlan, slot: Slot, watch: Watch, report: Option<OwnedFd>) -> Self {
         let phase = match watch {
             Watch::Word => Phase::Word,
             Watch::Pipe => Phase::Pipe,
         };
-        if !shares_table {
-            // The child has its own copies.
-            report_writer = None;
-            slot.close_ends();
-        }
         Self {
             plan,
             phase,
             report,
-            report_writer,
-            _cgroup_procs: cgroup_procs,
             slot: Some(slot),
         }
     }
@@ -89,8 +71,6 @@ impl Pending {
             plan,
             phase: Phase::Pipe,
             report,
-            report_writer: None,
-            _cgroup_procs: None,
             slot: None,
         }
     }
@@ -106,6 +86,23 @@ impl Pending {
         }
     }
 
+    /// An entry that waits for [`Pending::next`] is going to be handed out.
+    pub(crate) fn note_wait(&mut self) {
+        if let (Phase::Word, Some(slot)) = (self.phase, &mut self.slot) {
+            slot.note_wait();
+        }
+    }
+
+    /// Nobody waits for it any more: closes what was waited for, once that is decided.
+    ///
+    /// Not before: an entry that waits for a descriptor may not be submitted yet, and would wait for
+    /// whatever has its number then.
+    pub(crate) fn settle(&mut self) {
+        if self.phase == Phase::Over {
+            self.report = None;
+        }
+    }
+
     /// Looks where it is now. To be called when what was waited for has happened, or at any time.
     pub(crate) fn advance(&mut self) -> Progress {
         if self.phase == Phase::Word {
@@ -117,7 +114,6 @@ impl Pending {
             }
             let failure = slot.failure();
             slot.close_ends();
-            self.report_writer = None;
             if failure.is_some() || self.report.is_none() {
                 return self.over(failure);
             }
@@ -155,8 +151,6 @@ impl Pending {
 
     fn over(&mut self, failure: Option<(u32, i32)>) -> Progress {
         self.phase = Phase::Over;
-        self.report = None;
-        self.report_writer = None;
         // The memory is another child's now, however long this one runs.
         self.slot = None;
         match failure {

@@ -1,271 +1,282 @@
-//! What the tests share.
-#![allow(dead_code)] // Each test file uses its own part.
+//! What the tests share: tests in a process of their own, and what a process looks like.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::{
-    env, fs, io,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process,
+    collections::BTreeMap,
+    fs, io,
+    os::unix::process::CommandExt,
+    process::{Command, ExitStatus, Output},
     time::{Duration, Instant},
 };
 
-use tempfile::TempDir;
-use uring_process::Command;
-
-/// Set in a subprocess that runs one test alone.
+/// The name of the test that this process was started for.
 const ALONE: &str = "URING_PROCESS_TEST_ALONE";
+/// The exit status that says: the test ran, to its end.
+const RAN: i32 = 42;
 
-/// Runs `body` in a process of its own, under the name of the test that calls it: for what
-/// changes the whole process (limits, filters, standard streams, signal dispositions).
-pub(crate) fn in_child(test: &str, body: impl FnOnce()) {
-    if env::var_os(ALONE).is_some() {
-        return body();
+/// Runs the body in a process of its own, where it may change what belongs to a whole process.
+///
+/// The name of the test is that of the function in which `body` is written.
+pub(crate) fn alone<F: FnOnce()>(body: F) {
+    let path = std::any::type_name::<F>();
+    let name = path.split_once("::").map_or(path, |(_, rest)| rest);
+    let name = name.trim_end_matches("::{{closure}}");
+    if std::env::var(ALONE).is_ok_and(|wanted| wanted == name) {
+        body();
+        std::process::exit(RAN);
     }
-    let output = process::Command::new(env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(ALONE, "1")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let ran = text.contains("1 passed");
-    assert!(
-        output.status.success() && ran,
-        "{test} in a process of its own: {}\n{text}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let (code, text) = run_self(&["--exact", name, "--nocapture", "--test-threads=1"], |c| {
+        c.env(ALONE, name);
+    });
+    assert_eq!(code, Some(RAN), "{name} in a process of its own:\n{text}");
     for line in text.lines().filter(|line| line.starts_with("SKIP: ")) {
         println!("{line}");
     }
 }
 
-/// Runs all tests of this file again, but those named `again_*`, with another executor.
+/// Runs all tests of this binary again by this executor.
 pub(crate) fn again(force: &str) {
-    let output = process::Command::new(env::current_exe().unwrap())
-        .args(["--skip", "again_"])
-        .env("URING_PROCESS_FORCE", force)
-        .env_remove(ALONE)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "with {force}: {}\n{text}",
-        output.status
-    );
-    assert!(
-        !text.contains(" 0 passed"),
-        "with {force}: no test ran\n{text}"
-    );
+    let (code, text) = run_self(&["--skip", "forced_", "--test-threads=2"], |c| {
+        c.env("URING_PROCESS_FORCE", force);
+    });
+    assert_eq!(code, Some(0), "with URING_PROCESS_FORCE={force}:\n{text}");
 }
 
-/// Makes tests that run the file again with each executor.
-macro_rules! again_with_all {
-    () => {
-        #[test]
-        fn again_with_clone() {
-            common::again("clone");
+/// Whether this run is one of [`again`] with this word.
+pub(crate) fn forced(word: &str) -> bool {
+    std::env::var("URING_PROCESS_FORCE").is_ok_and(|force| force.split(',').any(|w| w == word))
+}
+
+/// How often: often in the plain run, less in those for each executor.
+pub(crate) fn times(often: usize) -> usize {
+    match std::env::var_os("URING_PROCESS_FORCE") {
+        None => often,
+        Some(_) => often.div_ceil(5),
+    }
+}
+
+fn run_self(args: &[&str], change: impl FnOnce(&mut Command)) -> (Option<i32>, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(args)
+        .stdin(std::process::Stdio::null())
+        .stdout(file.reopen().unwrap())
+        .stderr(fs::File::options().append(true).open(file.path()).unwrap())
+        .process_group(0);
+    change(&mut command);
+    let mut child = command.spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(90);
+    let code = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status.code();
         }
-        #[test]
-        fn again_with_fork() {
-            common::again("fork");
+        if Instant::now() > end {
+            // SAFETY: integers only; the group is the child's, which has not been waited for.
+            unsafe { libc::kill(-(child.id() as i32), libc::SIGKILL) };
+            child.wait().unwrap();
+            break None;
         }
-        #[test]
-        fn again_with_vfork() {
-            common::again("vfork");
-        }
-        #[test]
-        fn again_with_pipe() {
-            common::again("pipe");
-        }
+        std::thread::sleep(Duration::from_millis(5));
     };
-}
-pub(crate) use again_with_all;
-
-pub(crate) fn is_root() -> bool {
-    // SAFETY: has no preconditions.
-    unsafe { libc::geteuid() == 0 }
+    let text = fs::read(file.path()).unwrap();
+    (code, String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The executor that the environment asks for.
-pub(crate) fn forced() -> String {
-    env::var("URING_PROCESS_FORCE").unwrap_or_default()
+/// What became of a command, in a form that is the same for std's and ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Ran(ExitStatus, String, String),
+    Failed(io::ErrorKind, Option<i32>),
 }
 
-/// A program that `sh` runs.
-pub(crate) fn sh(script: &str) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", script]);
-    command
+impl Outcome {
+    pub(crate) fn of(result: io::Result<Output>) -> Self {
+        match result {
+            Ok(output) => Self::Ran(
+                output.status,
+                String::from_utf8_lossy(&output.stdout).into_owned(),
+                String::from_utf8_lossy(&output.stderr).into_owned(),
+            ),
+            Err(error) => Self::Failed(error.kind(), errno(&error)),
+        }
+    }
+
+    /// What it wrote to standard output.
+    #[track_caller]
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Ran(_, text, _) => text,
+            Self::Failed(..) => panic!("{self:?}"),
+        }
+    }
 }
 
-/// Its standard output, which must be all it says.
-pub(crate) fn says(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?}: {} {}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
+/// The errno, whoever's error it is.
+pub(crate) fn errno(error: &io::Error) -> Option<i32> {
+    match uring_process::Error::of(error) {
+        Some(error) => error.raw_os_error(),
+        None => error.raw_os_error(),
+    }
 }
 
-/// A line of the child's /proc/self/status.
-pub(crate) fn status_line(command: &mut Command, key: &str) -> String {
-    let text = says(command);
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    line.unwrap_or_else(|| panic!("no {key} in {text}"))
-        .trim()
-        .to_owned()
+/// Gives std and us the same command; both must do the same, which is returned.
+#[macro_export]
+macro_rules! both {
+    ($program:expr) => {
+        $crate::both!($program, |_c| ())
+    };
+    ($program:expr, |$c:ident| $change:expr) => {{
+        let theirs = {
+            #[allow(unused_imports)]
+            use std::{
+                os::unix::process::CommandExt as _,
+                process::{Command, Stdio},
+            };
+            let mut command = Command::new($program);
+            let $c = &mut command;
+            let _ = $change;
+            $crate::common::Outcome::of(command.output())
+        };
+        let ours = {
+            #[allow(unused_imports)]
+            use uring_process::{Command, Stdio};
+            let mut command = Command::new($program);
+            let $c = &mut command;
+            let _ = $change;
+            $crate::common::Outcome::of(command.output())
+        };
+        assert_eq!(ours, theirs, "ours, and std's");
+        ours
+    }};
 }
 
-pub(crate) fn show_status() -> Command {
-    let mut command = Command::new("cat");
-    command.arg("/proc/self/status");
-    command
+/// This process's descriptors and what they are.
+pub(crate) fn fds() -> BTreeMap<i32, String> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        let Ok(to) = fs::read_link(entry.path()) else {
+            continue; // The one of this listing.
+        };
+        let number = entry.file_name().to_string_lossy().parse().unwrap();
+        found.insert(number, to.to_string_lossy().into_owned());
+    }
+    found.retain(|_, to| !to.ends_with("/fd"));
+    found
 }
 
-pub(crate) fn write_file(dir: &TempDir, name: &str, text: &str, mode: u32) -> PathBuf {
-    let path = dir.path().join(name);
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-    path
-}
-
-/// Children of this process that are over and that nobody has waited for.
-pub(crate) fn zombies() -> Vec<i32> {
-    let me = process::id().to_string();
+/// PIDs and states of this process's children.
+pub(crate) fn children() -> Vec<(i32, char)> {
+    let own = std::process::id().to_string();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
             continue;
         };
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
             continue;
         };
-        // pid (name) state ppid ...
-        let Some((_, rest)) = stat.rsplit_once(") ") else {
-            continue;
-        };
-        let mut words = rest.split(' ');
-        if words.next() == Some("Z") && words.next() == Some(&me) {
-            found.push(pid);
+        let mut rest = stat.rsplit_once(") ").unwrap().1.split(' ');
+        let state = rest.next().unwrap().chars().next().unwrap();
+        if rest.next() == Some(own.as_str()) {
+            found.push((pid, state));
         }
     }
     found
 }
 
-/// Other tests of this process may have some for a moment.
-pub(crate) fn no_zombie_stays() {
-    eventually("no zombie is left", || zombies().is_empty());
+/// A field of /proc/self/status.
+pub(crate) fn status_field(name: &str) -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_once(':').unwrap().1.trim().to_owned()
 }
 
-pub(crate) fn open_fds() -> usize {
-    fs::read_dir("/proc/self/fd").unwrap().count() - 1
+/// Resident memory in KiB.
+pub(crate) fn rss() -> u64 {
+    let field = status_field("VmRSS");
+    field.split(' ').next().unwrap().parse().unwrap()
 }
 
-pub(crate) fn threads() -> usize {
-    fs::read_dir("/proc/self/task").unwrap().count()
+/// A number that prctl(2) gives for this process.
+pub(crate) fn dumpable() -> i32 {
+    // SAFETY: integers only.
+    unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }
 }
 
-/// Waits until it is so; panics after ten seconds.
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(10);
-    while !is_so() {
-        assert!(Instant::now() < until, "not within 10 s: {what}");
+/// Whether this is root; says SKIP if not.
+pub(crate) fn root() -> bool {
+    // SAFETY: takes nothing.
+    let root = unsafe { libc::geteuid() } == 0;
+    if !root {
+        println!("SKIP: needs root");
+    }
+    root
+}
+
+/// Waits until something is so, for at most ten seconds.
+#[track_caller]
+pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !so() {
+        assert!(Instant::now() < end, "never so: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// A cgroup of our own, removed at the end.
-pub(crate) struct Cgroup(PathBuf);
-
-impl Cgroup {
-    /// `None`: version 2 is not mounted, or not ours to change; says so.
-    pub(crate) fn new(name: &str) -> Option<Self> {
-        let mounts = fs::read_to_string("/proc/mounts").unwrap();
-        let root = mounts.lines().find_map(|line| {
-            let mut words = line.split(' ');
-            let (_, at, kind) = (words.next()?, words.next()?, words.next()?);
-            (kind == "cgroup2").then(|| PathBuf::from(at))
-        });
-        let Some(root) = root else {
-            println!("SKIP: cgroup v2 is not mounted");
-            return None;
-        };
-        let dir = root.join(format!(
-            "uring-process-{name}-{}-{}",
-            process::id(),
-            forced()
-        ));
-        match fs::create_dir(&dir) {
-            Ok(()) => Some(Self(dir)),
-            Err(error) => {
-                println!("SKIP: cannot make a cgroup: {error}");
-                None
-            }
-        }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    pub(crate) fn open(&self) -> fs::File {
-        fs::File::open(&self.0).unwrap()
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // A process that has just ended may still count for a moment.
-        for _ in 0..200 {
-            match fs::remove_dir(&self.0) {
-                Ok(()) => return,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-                Err(_) => std::thread::sleep(Duration::from_millis(5)),
-            }
-        }
-    }
-}
-
-/// A seccomp filter that answers these system calls by an errno, for `seccomp_filter` or for this
-/// process.
-pub(crate) fn refusing(calls: &[(libc::c_long, i32)]) -> Vec<uring_process::SockFilter> {
-    use uring_process::SockFilter;
-    let op = |code, jt, jf, k| SockFilter { code, jt, jf, k };
-    // Load the number; compare with each; allow what is none of them.
-    let mut filter = vec![op(0x20, 0, 0, 0)];
-    for (number, errno) in calls {
-        filter.push(op(0x15, 0, 1, *number as u32));
-        filter.push(op(0x06, 0, 0, 0x0005_0000 | *errno as u32));
-    }
-    filter.push(op(0x06, 0, 0, 0x7fff_0000));
-    filter
-}
-
-/// Confines this process, all its threads.
-pub(crate) fn confine(filter: &[uring_process::SockFilter]) {
-    let program = libc::sock_fprog {
-        len: filter.len() as u16,
-        filter: filter.as_ptr().cast_mut().cast(),
+/// Sets the soft limit of a resource of this process.
+pub(crate) fn limit(resource: u32, soft: u64) {
+    let mut now = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
     };
-    // SAFETY: the filter is valid for the time of the calls; `SockFilter` has the layout of
-    // `struct sock_filter`.
+    // SAFETY: the structure is ours.
+    unsafe {
+        assert_eq!(libc::getrlimit(resource, &raw mut now), 0);
+        now.rlim_cur = soft;
+        assert_eq!(libc::setrlimit(resource, &raw const now), 0);
+    }
+}
+
+/// An instruction without a jump, and the filter that refuses some system calls.
+pub(crate) fn filter(refused: &[libc::c_long], errno: i32) -> Vec<uring_process::SockFilter> {
+    let plain = |code, k| uring_process::SockFilter {
+        code,
+        jt: 0,
+        jf: 0,
+        k,
+    };
+    // BPF_LD | BPF_W | BPF_ABS of the number; BPF_JMP | BPF_JEQ | BPF_K; BPF_RET | BPF_K.
+    let mut code = vec![plain(0x20, 0)];
+    for number in refused {
+        code.push(uring_process::SockFilter {
+            code: 0x15,
+            jt: 0,
+            jf: 1,
+            k: *number as u32,
+        });
+        code.push(plain(0x06, libc::SECCOMP_RET_ERRNO | errno as u32));
+    }
+    code.push(plain(0x06, libc::SECCOMP_RET_ALLOW));
+    code
+}
+
+/// From here on these system calls fail so in this process, for good.
+pub(crate) fn refuse(refused: &[libc::c_long], errno: i32) {
+    let code = filter(refused, errno);
+    let program = libc::sock_fprog {
+        len: code.len() as u16,
+        filter: code.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: the program lives for the time of the call; the instructions have the kernel's form.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        let flags = libc::SECCOMP_FILTER_FLAG_TSYNC;
-        let mode = libc::SECCOMP_SET_MODE_FILTER;
-        assert_eq!(
-            libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program),
-            0
+        let (mode, flags) = (
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_TSYNC,
         );
+        let done = libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program);
+        assert_eq!(done, 0, "{}", io::Error::last_os_error());
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use io_uring::IoUring;
 use uring_process::{
-    Command, Stdio,
+    Command,
     ring::{Event, Spawner},
 };
 
@@ -17,10 +17,14 @@ thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
 }
 
-// SAFETY: hands everything on to the system's allocator.
+fn count() {
+    COUNT.with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: the system's allocator, which counts the calls of each thread.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.with(|count| count.set(count.get() + 1));
+        count();
         // SAFETY: as the caller promised.
         unsafe { System.alloc(layout) }
     }
@@ -31,7 +35,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        COUNT.with(|count| count.set(count.get() + 1));
+        count();
         // SAFETY: as the caller promised.
         unsafe { System.realloc(at, layout, size) }
     }
@@ -40,46 +44,48 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn allocations(run: impl FnOnce()) -> usize {
-    let before = COUNT.get();
-    run();
-    COUNT.get() - before
+fn allocations(of: impl FnOnce()) -> usize {
+    let before = COUNT.with(Cell::get);
+    of();
+    COUNT.with(Cell::get) - before
 }
 
 #[test]
 fn a_plan_used_again_allocates_nothing() {
-    let mut command = Command::new("true");
-    let plan = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .setsid(true)
-        .plan()
-        .unwrap();
+    assert!(allocations(|| drop(std::hint::black_box(Box::new(1)))) > 0);
     let mut ring = IoUring::new(64).unwrap();
     let mut spawner = Spawner::new(&ring, 1).unwrap();
-    let mut round = || {
-        for _ in 0..16 {
-            spawner.submit(&plan).unwrap();
+    let plain = Command::new("true").plan().unwrap();
+    let captured = Command::new("true").capture_plan().unwrap();
+    let mut round = |plan| {
+        for _ in 0..8 {
+            spawner.submit(plan).unwrap();
         }
         let mut ended = 0;
-        while ended < 16 {
+        while ended < 8 || spawner.in_flight() > 0 {
             spawner.push(&mut ring.submission());
             ring.submit_and_wait(1).unwrap();
             for completion in ring.completion() {
                 spawner.complete(completion.user_data(), completion.result());
             }
             while let Some(event) = spawner.next_event() {
-                match event {
-                    Event::Started(_) => {}
-                    Event::Failed { error, .. } => panic!("{error}"),
-                    Event::Ended { .. } => ended += 1,
-                }
+                ended += usize::from(matches!(event, Event::Ended { .. }));
             }
         }
     };
-    // The first times fill the pools.
-    round();
-    round();
-    assert_eq!(allocations(&mut round), 0);
-    assert!(allocations(|| drop(command.plan())) > 0, "the count works");
+    for plan in [&plain, &captured] {
+        for _ in 0..5 {
+            round(plan);
+        }
+        assert_eq!(allocations(|| (0..20).for_each(|_| round(plan))), 0);
+    }
+}
+
+#[test]
+fn the_blocking_door_allocates_nothing_but_its_scratch() {
+    let plan = Command::new("true").plan().unwrap();
+    let spawn = || assert!(plan.spawn().unwrap().wait().unwrap().success());
+    spawn();
+    let each = allocations(spawn);
+    assert!(each <= 1, "{each} allocations");
 }
