@@ -4,6 +4,7 @@ mod lint;
 mod needs;
 mod process;
 mod run;
+mod sanitize;
 mod setup;
 mod test;
 
@@ -58,6 +59,8 @@ enum Verb {
         /// Only tests whose name contains this
         filter: Option<String>,
     },
+    /// The tests of uring-process under AddressSanitizer and valgrind, where those are there
+    Sanitize,
     /// Formatting, clippy, rustdoc, supported Rust version, layering, licence lines
     Lint,
 }
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Demo { args } => run::lab("demo", &args),
         Verb::Lab { args } => run::lab("lab", &args),
         Verb::Test { filter } => test::run(filter.as_deref()),
+        Verb::Sanitize => sanitize::run(),
         Verb::Lint => lint::run(),
     };
     match result {
