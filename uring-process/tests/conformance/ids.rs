@@ -179,7 +179,10 @@ fn ids_without_the_launcher() {
 #[test]
 fn without_memory_files_ids_are_still_right() {
     if root() {
-        alone(|| ids_without_the_launcher());
+        alone(|| {
+            assert_eq!(dumpable(), 1);
+            ids_without_the_launcher();
+        });
     }
 }
 
