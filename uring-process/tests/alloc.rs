@@ -57,7 +57,8 @@ fn a_plan_used_again_allocates_nothing() {
     let mut spawner = Spawner::new(&ring, 1).unwrap();
     let plain = Command::new("true").plan().unwrap();
     let captured = Command::new("true").capture_plan().unwrap();
-    let mut round = |plan| {
+    // Told at the end, events are as many at a time as they can be: the warm-up.
+    let mut round = |plan, at_the_end: bool| {
         for _ in 0..8 {
             spawner.submit(plan).unwrap();
         }
@@ -68,6 +69,9 @@ fn a_plan_used_again_allocates_nothing() {
             for completion in ring.completion() {
                 spawner.complete(completion.user_data(), completion.result());
             }
+            if at_the_end && spawner.in_flight() > 0 {
+                continue;
+            }
             while let Some(event) = spawner.next_event() {
                 ended += usize::from(matches!(event, Event::Ended { .. }));
             }
@@ -75,9 +79,9 @@ fn a_plan_used_again_allocates_nothing() {
     };
     for plan in [&plain, &captured] {
         for _ in 0..5 {
-            round(plan);
+            round(plan, true);
         }
-        assert_eq!(allocations(|| (0..20).for_each(|_| round(plan))), 0);
+        assert_eq!(allocations(|| (0..20).for_each(|_| round(plan, false))), 0);
     }
 }
 

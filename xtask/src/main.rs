@@ -5,6 +5,7 @@ mod lint;
 mod needs;
 mod process;
 mod run;
+mod sanitize;
 mod setup;
 mod targets;
 mod test;
@@ -71,6 +72,8 @@ enum Verb {
         /// Only tests whose name contains this
         filter: Option<String>,
     },
+    /// The tests of uring-process under AddressSanitizer and valgrind, where those are there
+    Sanitize,
     /// Formatting, clippy, rustdoc, supported Rust version, layering, licence lines
     Lint,
     /// Compile the uring crates for every target that they promise
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Verb::Bench { name, args } => bench::run(&name, &args),
         Verb::Report => bench::run("spawn", &["--report".to_owned()]),
         Verb::Test { filter } => test::run(filter.as_deref()),
+        Verb::Sanitize => sanitize::run(),
         Verb::Lint => lint::run(),
         Verb::Targets => targets::run(),
     };

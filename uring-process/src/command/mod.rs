@@ -33,7 +33,9 @@ pub enum FdPolicy {
     /// The child's making costs the same however many descriptors this process has open: the
     /// table is shared until the child takes a copy of its lower part, up to the highest
     /// descriptor that it needs. It also closes a race: a file that another thread is writing is
-    /// never held open by a child, so running it does not fail with `ETXTBSY` for that reason.
+    /// held open by a child for no longer than it takes from that copy to the exec, and not at all
+    /// where its number is higher. A program that is held open for writing is tried again for an
+    /// eighth of a second, so running what was just written does not fail with `ETXTBSY`.
     #[default]
     Mapped,
     /// All that are not close-on-exec, as `std::process`, fork(2) and posix_spawn(3) do.

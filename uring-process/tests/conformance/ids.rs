@@ -179,7 +179,10 @@ fn ids_without_the_launcher() {
 #[test]
 fn without_memory_files_ids_are_still_right() {
     if root() {
-        alone(|| ids_without_the_launcher());
+        alone(|| {
+            assert_eq!(dumpable(), 1);
+            ids_without_the_launcher();
+        });
     }
 }
 
@@ -202,7 +205,7 @@ fn a_limit_of_processes_of_the_other_user() {
         // One that nobody else uses.
         let user = 100_000 + std::process::id();
         let mut one = Command::new("sleep").arg("60").uid(user).spawn().unwrap();
-        limit(libc::RLIMIT_NPROC, 1);
+        limit(libc::RLIMIT_NPROC, 0);
         // exec(2) itself says so, after setuid(2).
         let error = Command::new("true").uid(user).spawn().unwrap_err();
         assert_eq!(errno(&error), Some(libc::EAGAIN));
@@ -211,6 +214,7 @@ fn a_limit_of_processes_of_the_other_user() {
         both!("true", |c| c.uid(user));
         one.kill().unwrap();
         one.wait().unwrap();
+        limit(libc::RLIMIT_NPROC, 1000);
         assert!(Command::new("true").uid(user).status().unwrap().success());
         assert_eq!(dumpable(), 1);
     });

@@ -14,6 +14,7 @@ mod handle;
 mod ids;
 mod refused;
 mod ring;
+mod ring_forged;
 mod ring_life;
 mod signals;
 mod streams;
