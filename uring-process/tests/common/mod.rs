@@ -280,3 +280,12 @@ pub(crate) fn refuse(refused: &[libc::c_long], errno: i32) {
         assert_eq!(done, 0, "{}", io::Error::last_os_error());
     }
 }
+
+/// A SIGCHLD that came while another thread, making a child, had it blocked interrupts the wait of
+/// a ring: then it goes round once more.
+pub(crate) fn unless_interrupted(waited: std::io::Result<usize>) {
+    match waited {
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+        other => drop(other.unwrap()),
+    }
+}

@@ -12,7 +12,7 @@ use uring_process::{
     ring::{Event, Spawner, Token},
 };
 
-use crate::common::alone;
+use crate::common::{alone, unless_interrupted};
 
 /// The order in which events came, checked against what is promised.
 #[derive(Default)]
@@ -214,7 +214,7 @@ fn children_with_other_ids_among_others() {
             submitted += 1;
         }
         spawner.push(&mut ring.submission());
-        ring.submit_and_wait(1).unwrap();
+        unless_interrupted(ring.submit_and_wait(1));
         std::thread::sleep(std::time::Duration::from_millis(2));
         for completion in ring.completion() {
             spawner.complete(completion.user_data(), completion.result());
@@ -253,7 +253,7 @@ fn among_entries_of_ones_own() {
     let (mut own, mut ended) = (Vec::new(), false);
     while !ended || own.len() < 2 {
         spawner.push(&mut ring.submission());
-        ring.submit_and_wait(1).unwrap();
+        unless_interrupted(ring.submit_and_wait(1));
         for completion in ring.completion() {
             if !spawner.complete(completion.user_data(), completion.result()) {
                 own.push((completion.user_data(), completion.result()));
@@ -303,7 +303,7 @@ fn kill_by_token_by_timeout_and_by_a_stale_token() {
     let mut ended = None;
     while ended.is_none() {
         spawner.push(&mut ring.submission());
-        ring.submit_and_wait(1).unwrap();
+        unless_interrupted(ring.submit_and_wait(1));
         for completion in ring.completion() {
             if completion.user_data() == 1 {
                 spawner.kill(other, libc::SIGKILL).unwrap();
@@ -333,7 +333,7 @@ fn completions_twice_and_late() {
         let mut seen = Seen::default();
         while spawner.in_flight() > 0 {
             spawner.push(&mut ring.submission());
-            ring.submit_and_wait(1).unwrap();
+            unless_interrupted(ring.submit_and_wait(1));
             for completion in ring.completion() {
                 let pair = (completion.user_data(), completion.result());
                 spawner.complete(pair.0, pair.1);

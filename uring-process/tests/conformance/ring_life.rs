@@ -6,7 +6,7 @@ use io_uring::IoUring;
 use uring_process::{Command, ring::Spawner};
 
 use crate::{
-    common::{alone, children, fds, rss, times, until},
+    common::{alone, children, fds, rss, times, unless_interrupted, until},
     ring::{follow, plan, run},
 };
 
@@ -74,7 +74,7 @@ fn a_spawner_dropped_while_children_run_and_then_another() {
             let mut seen = crate::ring::Seen::default();
             while other.in_flight() > 0 {
                 other.push(&mut ring.submission());
-                ring.submit_and_wait(1).unwrap();
+                unless_interrupted(ring.submit_and_wait(1));
                 for completion in ring.completion() {
                     other.complete(completion.user_data(), completion.result());
                 }
