@@ -81,7 +81,7 @@ fn a_dropped_child_lives_on_as_with_std() {
         let pid = child.id() as i32;
         let pidfd = child.pidfd().try_clone_to_owned().unwrap();
         drop(child);
-        assert!(children().contains(&(pid, 'S')));
+        until("it sleeps", || children().contains(&(pid, 'S')));
         // SAFETY: our own child, not waited for.
         unsafe { libc::kill(pid, libc::SIGKILL) };
         assert!(is_over(pidfd.as_fd()));
