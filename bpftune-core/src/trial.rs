@@ -3,8 +3,11 @@
 //! The guards are counters of the namespace (/proc/net/netstat and /proc/net/snmp): bytes received
 //! and sent, segments sent and sent again. The baseline lies between the first signal and the first
 //! change; further changes of the same knob extend the trial, which ends [`WINDOW`] after the last
-//! one and looks at what comes later than [`SETTLE`] after it. The verdict compares rates: retransmissions that rose mean worse, goodput that rose means
-//! better. Goodput that fell alone proves nothing (the transfer may have ended) and stays unclear.
+//! one and looks at what comes later than [`SETTLE`] after it. The verdict compares rates:
+//! retransmissions that rose mean worse, goodput that rose means better. Where what arrives for the
+//! first time has at least doubled, a share of retransmissions up to [`TOLERATED`] is its price, not
+//! harm: a connection that is let go meets the path's real limit. Goodput that fell alone proves
+//! nothing (the transfer may have ended) and stays unclear.
 
 use std::{
     fs,
@@ -60,9 +63,10 @@ fn counter(text: &str, group: &str, name: &str) -> Option<u64> {
 /// What a trial says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Goodput rose by 5 % or more and retransmissions did not.
+    /// Goodput rose by 5 % or more, and it is not worse.
     Better,
-    /// The share of retransmitted segments rose by a hundredth or more and at least doubled.
+    /// The share of retransmitted segments rose by a hundredth or more and at least doubled, for
+    /// less than twice the goodput or above [`TOLERATED`].
     Worse,
     /// Neither.
     Unclear,
@@ -96,6 +100,9 @@ pub struct Trial {
 /// How long after the last change the verdict's window begins. A sender that is let go overshoots once, as any new
 /// connection does at its start, and repairs that within some round trips: no harm that stays.
 pub const SETTLE: Duration = Duration::from_secs(2);
+
+/// Share of retransmitted segments that twice the goodput or more may cost.
+pub const TOLERATED: f64 = 0.1;
 
 /// Segments that a window must hold to judge retransmissions.
 const MIN_SEGMENTS: u64 = 200;
@@ -152,9 +159,11 @@ impl Trial {
             Rates::between(&self.baseline.0, &self.baseline.1),
             Rates::between(&self.after, end),
         );
+        let doubled = after.retransmits <= TOLERATED && after.useful() >= before.useful() * 2.0;
         let outcome = if after.segments >= MIN_SEGMENTS
             && after.retransmits > before.retransmits + 0.01
             && after.retransmits > before.retransmits * 2.0
+            && !doubled
         {
             Outcome::Worse
         } else if after.octets >= before.octets * 1.05 && after.octets > 0.0 {
@@ -183,6 +192,11 @@ struct Rates {
 }
 
 impl Rates {
+    /// Octets per second without those that were sent again.
+    fn useful(&self) -> f64 {
+        self.octets * (1.0 - self.retransmits)
+    }
+
     fn between(from: &Guards, to: &Guards) -> Rates {
         let seconds = to
             .at
@@ -234,7 +248,17 @@ mod tests {
             "the same rate"
         );
         assert_eq!(outcome((0, 0, 0)), Outcome::Unclear, "the transfer ended");
-        assert_eq!(outcome((20_000_000, 20_000, 1_000)), Outcome::Worse);
+        assert_eq!(
+            outcome((3_000_000, 3_000, 150)),
+            Outcome::Worse,
+            "half more, for a twentieth of the segments"
+        );
+        assert_eq!(
+            outcome((20_000_000, 20_000, 1_000)),
+            Outcome::Better,
+            "ten times as much is worth that"
+        );
+        assert_eq!(outcome((20_000_000, 20_000, 3_000)), Outcome::Worse);
         assert_eq!(
             outcome((10, 20, 10)),
             Outcome::Unclear,
@@ -261,7 +285,7 @@ mod tests {
             trial.verdict(&end).0
         };
         assert_eq!(verdict(10), Outcome::Better);
-        assert_eq!(verdict(500), Outcome::Worse);
+        assert_eq!(verdict(1_500), Outcome::Worse);
     }
 
     #[test]
