@@ -34,8 +34,9 @@ pub enum FdPolicy {
     /// table is shared until the child takes a copy of its lower part, up to the highest
     /// descriptor that it needs. It also closes a race: a file that another thread is writing is
     /// held open by a child for no longer than it takes from that copy to the exec, and not at all
-    /// where its number is higher. A program that is held open for writing is tried again for an
-    /// eighth of a second, so running what was just written does not fail with `ETXTBSY`.
+    /// where its number is higher. A program that is held open for writing is tried again for some
+    /// 15 ms, so running what was just written does not fail with `ETXTBSY` (but not where a
+    /// launcher or a seccomp filter is in between).
     #[default]
     Mapped,
     /// All that are not close-on-exec, as `std::process`, fork(2) and posix_spawn(3) do.

@@ -384,8 +384,8 @@ impl Spawner {
     /// Sends a signal, such as `libc::SIGKILL`, to the process and to no other.
     ///
     /// # Errors
-    /// `ESRCH` (kind `NotFound` here) if it is over; `EPERM` if it has other ids; `EINVAL` for a
-    /// signal that does not exist.
+    /// `ESRCH` if it is over; `EPERM` if it has other ids; `EINVAL` for a signal that does not
+    /// exist.
     pub fn kill(&self, token: Token, signal: i32) -> io::Result<()> {
         match self.pidfd(token) {
             Some(pidfd) => pidfd::signal(pidfd, signal),

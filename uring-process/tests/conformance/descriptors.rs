@@ -3,10 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read, Seek},
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::process::CommandExt,
-    },
+    os::fd::{AsRawFd, OwnedFd},
 };
 
 use uring_process::{Command, Error, FdPolicy, Stage, Stdio};
@@ -201,13 +198,15 @@ fn with_closed_streams_of_our_own() {
     }
 }
 
-/// What a shell has open, without anything that it opens for that.
-pub(crate) const KINDS: &str = "for n in 0 1 2 3 4 5 6 7; do k=none; f=/proc/$$/fd/$n; \
-     [ -e $f ] && k=file; [ -p $f ] && k=pipe; [ -c $f ] && k=device; echo $n $k; done";
+/// What a shell has open, without anything that it opens for that: all of it is built in.
+pub(crate) const KINDS: &str = "all=; for n in 0 1 2 3 4 5 6 7; do k=none; f=/proc/$$/fd/$n; \
+     [ -e $f ] && k=file; [ -p $f ] && k=pipe; [ -c $f ] && k=device; all=\"$all$n $k \"; done; \
+     echo $all";
 
 /// Runs std and us with some of our 0, 1, 2 closed, and compares what the child has.
 fn closed_streams(mask: i32) {
-    let script = format!("{KINDS} >&9");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let script = format!("{KINDS} > {}", file.path().display());
     let run = |ours: bool, piped: bool| {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
         child
@@ -221,18 +220,10 @@ fn closed_streams(mask: i32) {
                 format!("{mask} {} {}", i32::from(ours), i32::from(piped)),
             )
             .env("SCRIPT", &script);
-        let (reader, writer) = io::pipe().unwrap();
-        let raw = writer.as_raw_fd();
-        // SAFETY: one dup2(2) to a number that is not used in between.
-        unsafe {
-            child.pre_exec(move || match libc::dup2(raw, 9) {
-                9 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            });
-        }
         let status = child.output().unwrap().status;
-        drop((writer, child));
-        (status.code(), io::read_to_string(reader).unwrap())
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        std::fs::write(file.path(), "").unwrap();
+        (status.code(), text)
     };
     for piped in [false, true] {
         let (ours, std) = (run(true, piped), run(false, piped));
