@@ -140,7 +140,7 @@ impl Ring {
                     Event::Started(_) => {}
                     Event::Failed { error, .. } => return Err(error.into()),
                     Event::Ended { status, .. } => {
-                        check(status)?;
+                        check(status.ok_or(io::ErrorKind::NotFound)?)?;
                         ended += 1;
                     }
                 }
