@@ -62,9 +62,13 @@ pub(super) unsafe fn place(job: *mut Job) -> Result<(), i32> {
                 Source::Null { write } => null(target, write)?,
             }
         }
+        // Of a table that was shared, the copy ends there.
+        let end = (*job).unshare_from.unwrap_or(u32::MAX);
         for at in 0..(*job).gaps_len {
             let (first, last) = *(*job).gaps.add(at);
-            close_on_exec(first, last, (*job).no_close_range)?;
+            if first < end {
+                close_on_exec(first, last, (*job).no_close_range)?;
+            }
         }
     }
     Ok(())
@@ -124,6 +128,8 @@ unsafe fn null(target: i32, write: bool) -> Result<(), i32> {
     };
     // SAFETY: the path is a static string, the rest integers.
     unsafe {
+        // Most often that makes it the first number that is free.
+        syscall(libc::SYS_close as usize, [target as usize, 0, 0, 0, 0, 0]);
         let args = [libc::AT_FDCWD as usize, path, flags as usize, 0, 0, 0];
         let fd = checked(syscall(libc::SYS_openat as usize, args))? as i32;
         if fd != target {
