@@ -7,6 +7,7 @@ mod run;
 mod setup;
 mod targets;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -63,6 +64,9 @@ enum Verb {
     Lint,
     /// Compile the uring crates for every target that they promise
     Targets,
+    /// A kernel with the process operation, in a virtual machine
+    #[command(subcommand)]
+    Vm(vm::Verb),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
         Verb::Test { filter } => test::run(filter.as_deref()),
         Verb::Lint => lint::run(),
         Verb::Targets => targets::run(),
+        Verb::Vm(verb) => vm::run(&verb),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
