@@ -9,6 +9,7 @@ mod sanitize;
 mod setup;
 mod targets;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -78,6 +79,9 @@ enum Verb {
     Lint,
     /// Compile the uring crates for every target that they promise
     Targets,
+    /// A kernel with the process operation, in a virtual machine
+    #[command(subcommand)]
+    Vm(vm::Verb),
 }
 
 fn main() -> ExitCode {
@@ -92,6 +96,7 @@ fn main() -> ExitCode {
         Verb::Sanitize => sanitize::run(),
         Verb::Lint => lint::run(),
         Verb::Targets => targets::run(),
+        Verb::Vm(verb) => vm::run(&verb),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

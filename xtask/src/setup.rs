@@ -7,13 +7,13 @@ use crate::{
     process::{Result, check, is_root, shown},
 };
 
-fn missing() -> Vec<&'static Need> {
-    NEEDS.iter().filter(|need| !need.is_there()).collect()
+fn missing(needs: &[Need]) -> Vec<&Need> {
+    needs.iter().filter(|need| !need.is_there()).collect()
 }
 
 /// The verb itself: also says so where nothing is missing.
 pub(crate) fn command(only_check: bool) -> Result {
-    let missing = missing();
+    let missing = missing(NEEDS);
     if missing.is_empty() {
         println!("all {} needs are there", NEEDS.len());
         if !Path::new("/sys/kernel/btf/vmlinux").exists() {
@@ -42,7 +42,12 @@ fn list(missing: &[&Need]) {
 
 /// Before a chore: does nothing, and says nothing, where all is there.
 pub(crate) fn ensure() -> Result {
-    let missing = missing();
+    ensure_all(NEEDS)
+}
+
+/// As [`ensure`], for what one verb needs alone.
+pub(crate) fn ensure_all(needs: &[Need]) -> Result {
+    let missing = missing(needs);
     if missing.is_empty() {
         return Ok(());
     }
@@ -79,7 +84,10 @@ pub(crate) fn ensure() -> Result {
     };
     apt(&["apt-get".into(), "update".into(), "-qq".into()])?;
     apt(&install)?;
-    let still: Vec<_> = self::missing().iter().map(|need| need.name()).collect();
+    let still: Vec<_> = self::missing(needs)
+        .iter()
+        .map(|need| need.name())
+        .collect();
     if still.is_empty() {
         Ok(())
     } else {

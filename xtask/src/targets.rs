@@ -126,7 +126,7 @@ fn other_compiler() -> Result<Compiler> {
     Ok(Compiler { root })
 }
 
-fn available_version(package: &str) -> Result<String> {
+pub(crate) fn available_version(package: &str) -> Result<String> {
     let output = Command::new("apt-cache")
         .args(["show", "--no-all-versions", package])
         .output();
@@ -161,7 +161,7 @@ fn unpack(root: &Path) -> Result {
 }
 
 /// Outside of the checkout, so that it outlives it.
-fn cache_dir() -> Result<PathBuf> {
+pub(crate) fn cache_dir() -> Result<PathBuf> {
     let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let base = base.or_else(|| env::home_dir().map(|home| home.join(".cache")));
     Ok(base

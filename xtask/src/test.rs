@@ -13,14 +13,15 @@ use crate::{
 /// These use namespaces, sysctls and real traffic: one test at a time.
 const ALONE: [&str; 2] = ["lab", "bpftune-tuners"];
 
+/// What test binaries have said.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Tally {
+pub(crate) struct Tally {
     passed: usize,
     failed: usize,
     ignored: usize,
     skips: Vec<String>,
     /// What went wrong besides tests that failed.
-    faults: Vec<String>,
+    pub(crate) faults: Vec<String>,
     reading: Reading,
 }
 
@@ -39,7 +40,7 @@ struct Reading {
 
 impl Tally {
     /// Adds what a line of libtest's output says.
-    fn read(&mut self, line: &str) {
+    pub(crate) fn read(&mut self, line: &str) {
         let reading = &mut self.reading;
         if line.starts_with("running ") && (line.ends_with(" tests") || line.ends_with(" test")) {
             self.end_of_binary();
@@ -72,7 +73,7 @@ impl Tally {
     }
 
     /// A binary that began and gave no result has crashed.
-    fn end_of_binary(&mut self) {
+    pub(crate) fn end_of_binary(&mut self) {
         let Reading { running, last, .. } = std::mem::take(&mut self.reading);
         if running {
             self.faults.push(format!(
@@ -83,6 +84,23 @@ impl Tally {
 
     fn all_well(&self) -> bool {
         self.failed == 0 && self.faults.is_empty()
+    }
+
+    /// Says it all, the line last.
+    pub(crate) fn report(&self) -> Result {
+        println!();
+        for skip in &self.skips {
+            println!("SKIP: {skip}");
+        }
+        for fault in &self.faults {
+            println!("{fault}");
+        }
+        println!("{}", self.line());
+        if !self.all_well() {
+            // The line above is to be the last.
+            std::process::exit(1);
+        }
+        Ok(())
     }
 
     /// A test that said SKIP returned without failing, so libtest counts it as passed: it is not.
@@ -102,19 +120,7 @@ pub(crate) fn run(filter: Option<&str>) -> Result {
     if let Err(error) = run_all(filter, &mut tally) {
         tally.faults.push(error);
     }
-    println!();
-    for skip in &tally.skips {
-        println!("SKIP: {skip}");
-    }
-    for fault in &tally.faults {
-        println!("{fault}");
-    }
-    println!("{}", tally.line());
-    if !tally.all_well() {
-        // The line above is to be the last.
-        std::process::exit(1);
-    }
-    Ok(())
+    tally.report()
 }
 
 fn run_all(filter: Option<&str>, tally: &mut Tally) -> Result {

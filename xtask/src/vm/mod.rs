@@ -1,0 +1,321 @@
+//! `cargo xtask vm`: the process operation in a kernel, in a virtual machine.
+//!
+//! The machine is QEMU's by software emulation, so it needs no rights and no hardware: good for
+//! truth, and for times only as a ratio within one run.
+
+mod initramfs;
+mod kernel;
+mod packages;
+mod qemu;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use clap::{Args, Subcommand, ValueEnum};
+use initramfs::Archive;
+use kernel::Flavour;
+use serde_json::Value as Json;
+
+use crate::{
+    needs::{Need, Probe},
+    process::{Result, cargo, check, root},
+    setup,
+    test::Tally,
+};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// What only this verb needs.
+const NEEDS: &[Need] = &[
+    Need {
+        probe: Probe::Program("qemu-system-x86_64"),
+        what_for: "run the virtual machine",
+        packages: [
+            "qemu-system-x86",
+            "qemu-system-x86-core",
+            "qemu-system-x86",
+            "qemu-x86",
+        ],
+    },
+    Need {
+        probe: Probe::Program("flex"),
+        what_for: "build a kernel",
+        packages: ["flex"; 4],
+    },
+    Need {
+        probe: Probe::Program("bison"),
+        what_for: "build a kernel",
+        packages: ["bison"; 4],
+    },
+    Need {
+        probe: Probe::Program("bc"),
+        what_for: "build a kernel",
+        packages: ["bc"; 4],
+    },
+    Need {
+        probe: Probe::Program("xz"),
+        what_for: "unpack the kernel's source",
+        packages: ["xz-utils", "xz", "xz", "xz"],
+    },
+    Need {
+        probe: Probe::Program("perl"),
+        what_for: "check the form of kernel patches",
+        packages: ["perl"; 4],
+    },
+];
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Build the kernel with the patches; about ten minutes once, less than one after an edit
+    Kernel {
+        /// With lockdep, KASAN and kmemleak
+        #[arg(long)]
+        debug: bool,
+        /// Only check the patches with checkpatch.pl --strict
+        #[arg(long)]
+        check: bool,
+    },
+    /// Boot it, run the tests of the uring crates there, and count them
+    Test(TestArgs),
+    /// Boot it into a shell
+    Shell {
+        /// With lockdep, KASAN and kmemleak
+        #[arg(long)]
+        debug: bool,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct TestArgs {
+    /// Only tests whose name contains this
+    filter: Option<String>,
+    /// On the kernel with lockdep, KASAN and kmemleak
+    #[arg(long, conflicts_with = "stock")]
+    debug: bool,
+    /// On a kernel of Debian's instead, where there is no such operation to be found
+    #[arg(long)]
+    stock: Option<Stock>,
+    /// Words for the kernel's command line: GUEST_SPAWNS=10000 GUEST_FUZZ=1000000
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// Switch the machine off after this many seconds
+    #[arg(long, default_value_t = 900)]
+    limit: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Stock {
+    #[value(name = "6.1")]
+    Linux6_1,
+    #[value(name = "6.12")]
+    Linux6_12,
+}
+
+pub(crate) fn run(verb: &Verb) -> Result {
+    setup::ensure_all(NEEDS)?;
+    match verb {
+        Verb::Kernel { check: true, .. } => kernel::check_patches(),
+        Verb::Kernel { debug, .. } => {
+            println!("{}", kernel::image(flavour(*debug))?.display());
+            Ok(())
+        }
+        Verb::Test(args) => test(args),
+        Verb::Shell { debug } => {
+            let image = kernel::image(flavour(*debug))?;
+            qemu::shell(&image, &initramfs(&[], &[])?)
+        }
+    }
+}
+
+fn flavour(debug: bool) -> Flavour {
+    if debug {
+        Flavour::Debug
+    } else {
+        Flavour::Plain
+    }
+}
+
+fn test(args: &TestArgs) -> Result {
+    let image = match args.stock {
+        None => kernel::image(flavour(args.debug))?,
+        Some(Stock::Linux6_1) => packages::stock_kernel("6.1")?,
+        Some(Stock::Linux6_12) => packages::stock_kernel("6.12")?,
+    };
+    let packages: &[&str] = match args.stock {
+        None => &["uring-sys-ext", "uring-process"],
+        Some(_) => &["uring-sys-ext"],
+    };
+    let mut arguments: Vec<&str> = args.filter.as_deref().into_iter().collect();
+    arguments.push("--show-output");
+    let archive = initramfs(&tests(packages)?, &arguments)?;
+
+    let mut tally = Tally::default();
+    let mut guest = Guest::default();
+    let words = args.set.join(" ");
+    let limit = Duration::from_secs(args.limit);
+    let ran = qemu::run(&image, &archive, &words, limit, |line| {
+        println!("{line}");
+        match line.strip_prefix("GUEST: ") {
+            Some(said) => guest.read(said, &mut tally),
+            None => tally.read(line),
+        }
+    });
+    tally.end_of_binary();
+    tally.faults.extend(ran.err());
+    tally.faults.extend(guest.fault());
+    tally.report()
+}
+
+/// What the first process of the machine has said.
+#[derive(Default)]
+struct Guest {
+    done: bool,
+    complaints: usize,
+}
+
+impl Guest {
+    fn read(&mut self, said: &str, tally: &mut Tally) {
+        if said == "done" {
+            self.done = true;
+        } else if said.starts_with("kernel: ") {
+            self.complaints += 1;
+        } else if let Some(exit) = said.strip_prefix("exit ") {
+            tally.end_of_binary();
+            if !exit.ends_with(" exit status: 0") {
+                tally.faults.push(exit.to_owned());
+            }
+        }
+    }
+
+    fn fault(&self) -> Option<String> {
+        if self.complaints > 0 {
+            return Some(format!(
+                "the kernel complained, in {} lines",
+                self.complaints
+            ));
+        }
+        (!self.done).then(|| "the machine did not get to its end".to_owned())
+    }
+}
+
+/// Cargo for programs that need no library beside them.
+fn static_cargo(verb: &str) -> Command {
+    let mut command = cargo();
+    command
+        .args([verb, "--quiet", "--target", TARGET])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("CARGO_TARGET_DIR", target_dir());
+    command
+}
+
+fn target_dir() -> PathBuf {
+    root().join("target/guest")
+}
+
+/// Builds the test binaries of packages, with their names.
+fn tests(packages: &[&str]) -> Result<Vec<(String, PathBuf)>> {
+    let mut command = static_cargo("test");
+    command.args(["--no-run", "--message-format=json", "--tests"]);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    let output = command
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
+    if !output.status.success() {
+        return Err("the tests do not compile".into());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let found = text.lines().filter_map(|line| {
+        let message: Json = serde_json::from_str(line).ok()?;
+        let executable = message["executable"].as_str()?;
+        let package = Path::new(message["manifest_path"].as_str()?)
+            .parent()?
+            .file_name()?;
+        let name = message["target"]["name"].as_str()?;
+        let name = format!("{}-{name}", package.to_string_lossy());
+        Some((name, PathBuf::from(executable)))
+    });
+    Ok(found.collect())
+}
+
+/// An archive with the first process, busybox, and tests.
+fn initramfs(tests: &[(String, PathBuf)], arguments: &[&str]) -> Result<PathBuf> {
+    check(static_cargo("build").args(["--package", "xtask", "--bin", "guest-init"]))?;
+    let init = target_dir().join(TARGET).join("debug/guest-init");
+    let busybox = packages::unpacked("busybox-static")?.join("bin/busybox");
+    let mut archive = Archive::default();
+    for name in [
+        "bin", "dev", "etc", "proc", "root", "sys", "tests", "tmp", "usr", "usr/bin",
+    ] {
+        archive.directory(name);
+    }
+    archive.device("dev/console", (5, 1));
+    archive.file(
+        "etc/passwd",
+        0o644,
+        b"root:x:0:0::/tmp:/bin/sh\nnobody:x:65534:65534::/:\n",
+    );
+    archive.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n");
+    archive.file("arguments", 0o644, arguments.join("\n").as_bytes());
+    let copied = |error| format!("cannot read a file for the machine: {error}");
+    archive.copy("init", &init).map_err(copied)?;
+    archive.copy("bin/busybox", &busybox).map_err(copied)?;
+    for applet in applets(&busybox)? {
+        archive.link(&format!("bin/{applet}"), "busybox");
+    }
+    archive.link("usr/bin/env", "/bin/busybox");
+    for (name, path) in tests {
+        archive
+            .copy(&format!("tests/{name}"), path)
+            .map_err(copied)?;
+    }
+    let path = target_dir().join("initramfs");
+    fs::write(&path, archive.finish())
+        .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    Ok(path)
+}
+
+fn applets(busybox: &Path) -> Result<Vec<String>> {
+    let output = Command::new(busybox)
+        .arg("--list")
+        .output()
+        .map_err(|error| format!("cannot run {}: {error}", busybox.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text
+        .lines()
+        .filter(|name| *name != "busybox")
+        .map(str::to_owned)
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_is_not_well_is_a_fault() {
+        let read = |lines: &[&str]| {
+            let (mut guest, mut tally) = (Guest::default(), Tally::default());
+            lines.iter().for_each(|line| guest.read(line, &mut tally));
+            (guest.fault().is_some(), tally.faults.len())
+        };
+        assert_eq!(
+            read(&["run x", "exit x exit status: 0", "done"]),
+            (false, 0)
+        );
+        assert_eq!(read(&["exit x exit status: 101", "done"]), (false, 1));
+        assert_eq!(read(&["kernel: BUG", "done"]), (true, 0));
+        assert_eq!(read(&["run x"]), (true, 0));
+    }
+
+    #[test]
+    fn every_need_says_what_it_is_for() {
+        assert!(NEEDS.iter().all(|need| !need.what_for.is_empty()));
+    }
+}
