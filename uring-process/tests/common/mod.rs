@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod users;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -205,22 +207,7 @@ pub(crate) fn dumpable() -> i32 {
     unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }
 }
 
-/// Whether this is root; says SKIP if not.
-pub(crate) fn root() -> bool {
-    // SAFETY: takes nothing.
-    let root = unsafe { libc::geteuid() } == 0;
-    if !root {
-        println!("SKIP: needs root");
-        return false;
-    }
-    // As in a change of root into a private directory.
-    let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata("/").unwrap());
-    if mode & 0o001 == 0 {
-        println!("SKIP: other users may not enter / here, so they can run nothing");
-        return false;
-    }
-    true
-}
+pub(crate) use users::can_change as root;
 
 /// Waits until something is so, for at most ten seconds.
 #[track_caller]
