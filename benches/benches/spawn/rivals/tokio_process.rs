@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -21,11 +20,6 @@ pub(crate) struct Tokio {
     command: Command,
 }
 
-fn command(what: &What) -> Command {
-    let mut command = Command::new(&what.program);
-    command.stdin(Stdio::null());
-    command
-}
 
 impl Tokio {
     pub(crate) fn current_thread(what: &What) -> io::Result<Self> {
@@ -47,7 +41,7 @@ impl Tokio {
             runtime: runtime.enable_all().build()?,
             name,
             what: what.clone(),
-            command: command(what),
+            command: Command::new(&what.program),
         })
     }
 }
@@ -76,7 +70,7 @@ impl Rival for Tokio {
         self.runtime.block_on(async {
             let tasks: Vec<_> = (0..in_flight.min(count))
                 .map(|_| {
-                    let (begun, mut command) = (Arc::clone(&begun), command(&self.what));
+                    let (begun, mut command) = (Arc::clone(&begun), Command::new(&self.what.program));
                     tokio::spawn(async move {
                         while begun.fetch_add(1, Ordering::Relaxed) < count {
                             command.spawn()?.wait().await?;
