@@ -35,7 +35,7 @@ impl PosixSpawn {
         unsafe {
             checked(libc::posix_spawn_file_actions_init(actions.as_mut_ptr()))?;
             checked(libc::posix_spawnattr_init(attributes.as_mut_ptr()))?;
-            let (mut actions, mut attributes) = (actions.assume_init(), attributes.assume_init());
+            let (actions, mut attributes) = (actions.assume_init(), attributes.assume_init());
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut set);
             checked(libc::posix_spawnattr_setsigmask(

@@ -20,7 +20,6 @@ pub(crate) struct Tokio {
     command: Command,
 }
 
-
 impl Tokio {
     pub(crate) fn current_thread(what: &What) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread();
@@ -70,7 +69,8 @@ impl Rival for Tokio {
         self.runtime.block_on(async {
             let tasks: Vec<_> = (0..in_flight.min(count))
                 .map(|_| {
-                    let (begun, mut command) = (Arc::clone(&begun), Command::new(&self.what.program));
+                    let (begun, mut command) =
+                        (Arc::clone(&begun), Command::new(&self.what.program));
                     tokio::spawn(async move {
                         while begun.fetch_add(1, Ordering::Relaxed) < count {
                             command.spawn()?.wait().await?;
