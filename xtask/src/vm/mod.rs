@@ -91,8 +91,11 @@ pub(crate) enum Verb {
 
 #[derive(Args)]
 pub(crate) struct TestArgs {
-    /// Only tests whose name contains this
-    filter: Option<String>,
+    /// Only tests whose name contains one of these
+    filter: Vec<String>,
+    /// Only tests of this package
+    #[arg(long, value_name = "NAME")]
+    package: Option<String>,
     /// On the kernel with lockdep, KASAN and kmemleak
     #[arg(long, conflicts_with = "stock")]
     debug: bool,
@@ -145,13 +148,15 @@ fn test(args: &TestArgs) -> Result {
         Some(Stock::Linux6_1) => packages::stock_kernel("6.1")?,
         Some(Stock::Linux6_12) => packages::stock_kernel("6.12")?,
     };
-    let packages: &[&str] = match args.stock {
-        None => &["uring-sys-ext", "uring-process"],
-        Some(_) => &["uring-sys-ext"],
+    let packages = match (&args.package, args.stock) {
+        (Some(package), _) => vec![package.as_str()],
+        (None, None) => vec!["uring-sys-ext", "uring-process"],
+        (None, Some(_)) => vec!["uring-sys-ext"],
     };
-    let mut arguments: Vec<&str> = args.filter.as_deref().into_iter().collect();
-    arguments.push("--show-output");
-    let archive = initramfs(&tests(packages)?, &arguments)?;
+    let mut arguments: Vec<&str> = args.filter.iter().map(String::as_str).collect();
+    // Runs of a whole suite again by another executor are the host's business: each takes minutes here.
+    arguments.extend(["--show-output", "--skip", "forced_", "--skip", "again_by_"]);
+    let archive = initramfs(&tests(&packages)?, &arguments)?;
 
     let mut tally = Tally::default();
     let mut guest = Guest::default();
