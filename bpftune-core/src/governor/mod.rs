@@ -4,6 +4,7 @@
 //! rest after harm, hysteresis, cool-down, the hourly limit, and last the mode. Nothing here does
 //! I/O or looks at a clock: the time is an argument, so every rule is tested without waiting.
 
+mod canary;
 mod policy;
 
 use std::{
@@ -12,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::policy::{Mode, Policy};
+pub use self::{
+    canary::canary,
+    policy::{Mode, Policy},
+};
 use crate::{Error, Knob, Machine, Proposal, Result, Scope, Tunable, Urgency, Value};
 
 /// What the governor says to a proposal.
