@@ -49,7 +49,8 @@ impl Engine {
         let verdict = self
             .governor
             .decide(&proposal, &current, machine, Instant::now());
-        let tuner = self.tuners[index].tuner.name();
+        self.tuners[index].tuner.decided(&proposal, &verdict);
+        let tuner = &self.tuners[index].tuner.name().to_owned();
         match verdict {
             Decision::Apply(target) => {
                 let sentence = self.sentence(
@@ -375,8 +376,17 @@ impl Engine {
                     .iter()
                     .any(|tunable| tunable.name == knob.tunable)
             })
-            .map_or("engine", |t| t.tuner.name());
-        self.apply(owner, None, knob, &current, value, &sentence, Some(reverts))?;
+            .map_or("engine", |t| t.tuner.name())
+            .to_owned();
+        self.apply(
+            &owner,
+            None,
+            knob,
+            &current,
+            value,
+            &sentence,
+            Some(reverts),
+        )?;
         Ok(())
     }
 

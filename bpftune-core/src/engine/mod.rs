@@ -1,6 +1,7 @@
 //! One epoll loop on one thread: signals in, decisions out. Idle means asleep.
 
 mod change;
+mod registry;
 mod requests;
 mod view;
 
@@ -68,6 +69,8 @@ struct Counts {
 }
 
 struct Registered {
+    /// What the epoll set calls its source; never used again.
+    token: u64,
     tuner: Box<dyn Tuner>,
     source: Box<dyn Source>,
     counts: Counts,
@@ -81,6 +84,7 @@ pub struct Engine {
     namespaces: Namespaces,
     scope: Option<HashSet<NetnsCookie>>,
     tuners: Vec<Registered>,
+    next_token: u64,
     admin: AdminWatch,
     control: Option<Server>,
     /// The value before our first change, of every knob that we changed.
@@ -157,11 +161,6 @@ impl Engine {
         for hold in journal.holds()? {
             governor.hold(hold.knob, hold.by);
         }
-        for registration in &tuners {
-            for tunable in registration.tuner.tunables() {
-                governor.register(tunable, registration.tuner.name())?;
-            }
-        }
         let admin = AdminWatch::new()?;
         let control = settings.control.as_deref().map(Server::bind).transpose()?;
         let epoll =
@@ -171,20 +170,14 @@ impl Engine {
             TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
         )
         .map_err(Error::system("timerfd_create"))?;
-        let engine = Engine {
+        let mut engine = Engine {
             settings,
             governor,
             journal,
             namespaces,
             scope,
-            tuners: tuners
-                .into_iter()
-                .map(|Registration { tuner, source }| Registered {
-                    tuner,
-                    source,
-                    counts: Counts::default(),
-                })
-                .collect(),
+            tuners: Vec::new(),
+            next_token: TOKEN_SOURCES,
             admin,
             control,
             originals,
@@ -198,6 +191,9 @@ impl Engine {
             pressure: open_pressure(),
             _lock: lock,
         };
+        for registration in tuners {
+            engine.register(registration)?;
+        }
         engine.log_hooks();
         Ok(engine)
     }
@@ -214,7 +210,7 @@ impl Engine {
         }
     }
 
-    fn hooks(&self) -> impl Iterator<Item = (&'static str, &HookStatus)> {
+    fn hooks(&self) -> impl Iterator<Item = (&str, &HookStatus)> {
         let admin = self
             .admin
             .hooks()
@@ -264,9 +260,6 @@ impl Engine {
         if let Some(control) = &self.control {
             self.wait_for(control.listener_fd(), TOKEN_CONTROL, EpollFlags::EPOLLIN)?;
         }
-        for (token, tuner) in (TOKEN_SOURCES..).zip(&self.tuners) {
-            self.wait_for(tuner.source.fd(), token, EpollFlags::EPOLLIN)?;
-        }
         ready();
         let mut events = [EpollEvent::empty(); 16];
         loop {
@@ -297,7 +290,7 @@ impl Engine {
                     token if token >= TOKEN_CLIENTS => {
                         self.serve(token - TOKEN_CLIENTS, event.events())?
                     }
-                    token => self.drain((token - TOKEN_SOURCES) as usize)?,
+                    token => self.drain(token)?,
                 }
             }
         }
@@ -309,12 +302,13 @@ impl Engine {
             .map_err(Error::system("epoll_ctl"))
     }
 
-    fn drain(&mut self, index: usize) -> Result<()> {
+    fn drain(&mut self, token: u64) -> Result<()> {
         let mut signals = Vec::new();
-        let Some(tuner) = self.tuners.get_mut(index) else {
+        // Gone where it was unregistered by an earlier event of the same turn.
+        let Some(index) = self.tuners.iter().position(|t| t.token == token) else {
             return Ok(());
         };
-        tuner.source.drain(&mut signals)?;
+        self.tuners[index].source.drain(&mut signals)?;
         for signal in signals {
             self.on_signal(index, &signal)?;
         }
@@ -336,16 +330,20 @@ impl Engine {
                 .quiet(signal.netns, &signal.scenario, Duration::from_secs(60));
             return Ok(());
         }
+        self.tell_listeners(index, signal)?;
         // One signal may be chance: act on the second of a series. The time between the two is the
         // trial's baseline.
         let now = Instant::now();
         match self.onset.get_mut(&(signal.netns, index)) {
+            _ if self.tuners[index].tuner.acts_at_once() => {}
             Some((_, last)) if now.duration_since(*last) < SERIES => *last = now,
             _ => {
                 let Ok(Some(guards)) = self.namespaces.within(signal.netns, Guards::now) else {
-                    tuner
-                        .source
-                        .quiet(signal.netns, &signal.scenario, Duration::from_secs(1));
+                    self.tuners[index].source.quiet(
+                        signal.netns,
+                        &signal.scenario,
+                        Duration::from_secs(1),
+                    );
                     return Ok(());
                 };
                 self.onset
@@ -354,6 +352,12 @@ impl Engine {
                 return Ok(());
             }
         }
+        self.ask(index, signal)?;
+        self.arm_timer()
+    }
+
+    /// Takes a signal to a tuner, and what it proposes to the governor.
+    fn ask(&mut self, index: usize, signal: &Signal) -> Result<()> {
         let machine = Machine::now()?;
         let proposals = {
             let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
@@ -362,7 +366,7 @@ impl Engine {
         for proposal in proposals {
             self.propose(index, Some(signal), proposal, &machine)?;
         }
-        self.arm_timer()
+        Ok(())
     }
 
     fn memory_pressure(&mut self) -> Result<()> {

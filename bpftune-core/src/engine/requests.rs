@@ -128,7 +128,7 @@ impl Engine {
                     .tuner
                     .tunables()
                     .iter()
-                    .map(|tunable| tunable.name.to_owned())
+                    .map(|tunable| tunable.name.to_string())
                     .collect(),
                 signals: t.counts.signals,
                 proposals: t.counts.proposals,
@@ -196,18 +196,7 @@ impl Engine {
 
     fn revert_all(&mut self) -> Result<Reverted> {
         let report = restore::restore(&mut self.journal, &mut self.namespaces)?;
-        // What was just put back must not be raised again at once.
-        let now = std::time::Instant::now();
-        for (knob, _) in &report.restored {
-            self.governor.harmed(knob, now);
-        }
-        for (knob, _) in &report.left {
-            self.governor.hold(knob.clone(), "somebody".into());
-        }
-        let failed = |knob: &Knob| report.failed.iter().any(|(other, _)| other == knob);
-        self.originals.retain(|knob, _| failed(knob));
-        self.written.retain(|knob, _| failed(knob));
-        self.trials.clear();
+        self.forget(&report, |_| true);
         Ok(Reverted {
             report: report.to_string(),
         })

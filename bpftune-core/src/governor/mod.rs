@@ -119,7 +119,7 @@ pub struct KnobHistory {
 #[derive(Debug)]
 pub struct Governor {
     policy: Policy,
-    tunables: HashMap<&'static str, (Tunable, &'static str)>,
+    tunables: HashMap<String, (Tunable, String)>,
     knobs: HashMap<Knob, KnobHistory>,
     holds: HashMap<Knob, String>,
 }
@@ -142,16 +142,28 @@ impl Governor {
     ///
     /// # Errors
     /// [`Error::Owner`] where another tuner has it.
-    pub fn register(&mut self, tunable: Tunable, owner: &'static str) -> Result<()> {
-        if let Some((_, first)) = self.tunables.get(tunable.name) {
+    pub fn register(&mut self, tunable: Tunable, owner: &str) -> Result<()> {
+        if let Some((_, first)) = self.tunables.get(&*tunable.name) {
             return Err(Error::Owner {
                 tunable: tunable.name.into(),
-                first: (*first).into(),
+                first: first.clone(),
                 second: owner.into(),
             });
         }
-        self.tunables.insert(tunable.name, (tunable, owner));
+        self.tunables
+            .insert(tunable.name.to_string(), (tunable, owner.into()));
         Ok(())
+    }
+
+    /// Takes an owner's tunables back. What is known of their knobs stays: holds, rests, limits.
+    pub fn unregister(&mut self, owner: &str) {
+        self.tunables.retain(|_, (_, other)| other != owner);
+    }
+
+    /// Who owns a tunable.
+    #[must_use]
+    pub fn owner(&self, tunable: &str) -> Option<&str> {
+        self.tunables.get(tunable).map(|(_, owner)| owner.as_str())
     }
 
     /// The policy.
@@ -210,7 +222,7 @@ impl Governor {
         if let Some(by) = self.holds.get(&proposal.knob) {
             return refuse(Refusal::Held { by: by.clone() });
         }
-        let bounds = (tunable.bound)(machine);
+        let bounds = tunable.bound.ranges(machine);
         let target = proposal.target.clamped(&bounds);
         let wanted = proposal.target.direction_from(current);
         let direction = target.direction_from(current);
