@@ -5,7 +5,10 @@
 //! I/O or looks at a clock: the time is an argument, so every rule is tested without waiting.
 
 mod canary;
+mod clock;
+mod glob;
 mod policy;
+mod window;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,7 +18,10 @@ use std::{
 
 pub use self::{
     canary::canary,
-    policy::{Mode, Policy},
+    clock::{Moment, WallTime},
+    glob::Glob,
+    policy::{ExitPolicy, Mode, Policy},
+    window::{Window, Zone},
 };
 use crate::{Error, Knob, Machine, Proposal, Result, Scope, Tunable, Urgency, Value};
 
