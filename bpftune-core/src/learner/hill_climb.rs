@@ -72,6 +72,8 @@ pub struct State {
     best: Option<Point>,
     /// Where the scores now coming in belong.
     here: Option<Point>,
+    /// Whether the knob has been there: the governor may let a step wait.
+    reached: bool,
     skipped: usize,
     /// 1 or -1; 0 before the first step.
     direction: i8,
@@ -97,30 +99,30 @@ impl State {
             }
             *self = State::default();
         }
+        let at_best = self
+            .best
+            .as_ref()
+            .is_some_and(|best| same(best.value, input.value));
         let here = match &mut self.here {
             Some(here) if same(here.value, input.value) => here,
-            // Put back, or moved by somebody: what was tried is over.
-            Some(_)
-                if self
-                    .best
-                    .as_ref()
-                    .is_some_and(|best| same(best.value, input.value)) =>
-            {
+            Some(here) if at_best && !self.reached => return Some(here.value),
+            Some(_) if at_best => {
                 self.here = None;
                 return self.turn(params, input);
             }
+            // Somebody else moved it: what was learned belongs to another time.
             _ => {
                 *self = State {
                     step: params.step,
-                    here: Some(Point {
-                        value: input.value,
-                        scores: Vec::new(),
-                    }),
                     ..State::default()
                 };
-                self.here.as_mut()?
+                self.here.insert(Point {
+                    value: input.value,
+                    scores: Vec::new(),
+                })
             }
         };
+        self.reached = true;
         if self.skipped < params.settle {
             self.skipped += 1;
             return None;
@@ -157,7 +159,7 @@ impl State {
             best / factor
         };
         let target = target.clamp(input.low, input.high.max(input.low));
-        self.skipped = 0;
+        (self.skipped, self.reached) = (0, false);
         self.here = Some(Point {
             value: target,
             scores: Vec::new(),

@@ -2,7 +2,7 @@
 //!
 //! A learner works on plain numbers. It knows no kernel, no file and no clock: the same inputs in the same order give the
 //! same values, those that draw lots too, for their generator's state is part of theirs. So each is tested by
-//! simulation (`cargo xtask sim`), and any tuner can use any learner that takes the readings it has.
+//! simulation (see [`sim`](crate::sim)), and any tuner can use any learner that takes the readings it has.
 //!
 //! | name | takes | does |
 //! |---|---|---|

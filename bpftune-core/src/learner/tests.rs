@@ -209,6 +209,12 @@ fn hill_climb_takes_a_revert_as_an_answer_and_a_strangers_value_as_a_new_start()
             .unwrap_or(value)
     };
     assert_eq!(until(1000.0, &mut learner), 1250.0);
+    assert_eq!(
+        until(1000.0, &mut learner),
+        1250.0,
+        "a step that the governor did not let through yet is asked for again"
+    );
+    assert_eq!(learner.next(&input(1250.0, score(1250.0))), None);
     let back = until(1000.0, &mut learner);
     assert!(back < 1000.0, "put back: the other way, not {back}");
     assert_eq!(
