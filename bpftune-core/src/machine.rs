@@ -49,6 +49,16 @@ impl Machine {
             tcp_memory_pressure,
         })
     }
+
+    /// The same machine with nothing in use: bounds that depend on what is free are at their widest.
+    #[must_use]
+    pub fn idle(&self) -> Machine {
+        Machine {
+            memory_available: self.memory_total,
+            tcp_memory: 0,
+            ..self.clone()
+        }
+    }
 }
 
 fn page_size() -> u64 {

@@ -173,7 +173,7 @@ impl Draft {
                 self.problems
                     .push(Problem::at(place, format!("{key}: {why}")));
             } else {
-                let origins = &mut self.loaded.origins;
+                let origins = &mut self.loaded.origins.0;
                 origins.insert((shown.clone(), key.to_owned()), place);
             }
         }

@@ -62,7 +62,7 @@ fn every_key_is_printed_documented_and_read() {
             assert!(keys.insert(name));
         }
     }
-    assert_eq!(loaded.origins.len(), keys.len());
+    assert_eq!(loaded.origins.0.len(), keys.len());
     assert_eq!(
         loaded.config.sections().len(),
         Config::default().sections().len() + 2

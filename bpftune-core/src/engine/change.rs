@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Engine;
 use crate::{
-    Error, Knob, Machine, Proposal, Result, Scope, Signal, Value,
+    Error, Knob, Machine, Proposal, Result, Scope, Signal, Urgency, Value,
     admin::SysctlWrite,
     governor::{Decision, Refusal},
     journal::{self, DecisionId, Hold, NewDecision, OriginalState, Verdict},
@@ -63,6 +63,9 @@ impl Engine {
                 );
                 let done = self.apply(tuner, signal, &knob, &current, &target, &sentence, None)?;
                 if done.is_some() {
+                    if proposal.urgency == Urgency::Harm {
+                        self.governor.excused(&knob);
+                    }
                     let tuner = &mut self.tuners[index];
                     tuner.counts.changes += 1;
                     if let Err(error) = self
