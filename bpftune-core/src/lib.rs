@@ -29,6 +29,7 @@ pub mod governor;
 pub mod journal;
 pub mod learner;
 pub mod machine;
+pub mod near;
 pub mod netns;
 pub mod privilege;
 pub mod restore;

@@ -1,7 +1,12 @@
 //! One epoll loop on one thread: signals in, decisions out. Idle means asleep.
 
+mod act;
+mod batch;
 mod change;
+mod operator;
+mod query;
 mod requests;
+mod show;
 mod view;
 
 use std::{
@@ -28,9 +33,9 @@ use crate::{
     Error, Knob, Machine, NetnsCookie, Result, Signal, Source, Tuner, Value,
     admin::AdminWatch,
     bpf::HookStatus,
-    control::Server,
+    control::{self, Event, Server},
     governor::{Governor, Mode, Policy},
-    journal::{Journal, OriginalState},
+    journal::{Journal, OriginalState, Retention},
     netns::Namespaces,
     restore, sysctl,
     trial::{Guards, Trial},
@@ -45,6 +50,12 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// The control socket; `None` for none.
     pub control: Option<PathBuf>,
+    /// Who may call what through it.
+    pub access: control::Access,
+    /// A loopback port that answers the classic queries in text; needs a control socket.
+    pub query_port: Option<u16>,
+    /// How much of the past the journal keeps.
+    pub retention: Retention,
     /// Leave the values as they are on exit.
     pub keep: bool,
     /// Paths of the only network namespaces to touch; empty for all. Global parameters are then left
@@ -88,6 +99,9 @@ pub struct Engine {
     /// What we wrote last, and when.
     written: HashMap<Knob, (Value, Instant)>,
     trials: HashMap<Knob, Trial>,
+    /// This turn's changes, not announced yet.
+    batch: Vec<batch::Change>,
+    operator: operator::Operator,
     /// The guards at the first of a series of signals, and when the last came.
     onset: HashMap<(NetnsCookie, usize), (Guards, Instant)>,
     /// What was said of a knob last, so that it is said once.
@@ -101,6 +115,9 @@ pub struct Engine {
 
 /// A series of signals ends with a silence of this length.
 const SERIES: Duration = Duration::from_secs(2);
+
+/// Old decisions deleted before the first signal; more go later.
+const PRUNE_AT_START: usize = 2000;
 
 const TOKEN_SIGNAL: u64 = 0;
 const TOKEN_TIMER: u64 = 1;
@@ -163,7 +180,13 @@ impl Engine {
             }
         }
         let admin = AdminWatch::new()?;
-        let control = settings.control.as_deref().map(Server::bind).transpose()?;
+        let mut control = match &settings.control {
+            Some(path) => Some(Server::bind(path, settings.access.clone())?),
+            None => None,
+        };
+        if let (Some(control), Some(port)) = (&mut control, settings.query_port) {
+            control.listen_for_queries(port)?;
+        }
         let epoll =
             Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::system("epoll_create1"))?;
         let timer = TimerFd::new(
@@ -171,7 +194,7 @@ impl Engine {
             TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
         )
         .map_err(Error::system("timerfd_create"))?;
-        let engine = Engine {
+        let mut engine = Engine {
             settings,
             governor,
             journal,
@@ -190,6 +213,8 @@ impl Engine {
             originals,
             written,
             trials: HashMap::new(),
+            batch: Vec::new(),
+            operator: operator::Operator::default(),
             onset: HashMap::new(),
             said: HashMap::new(),
             started: crate::journal::now_ms(),
@@ -199,7 +224,13 @@ impl Engine {
             _lock: lock,
         };
         engine.log_hooks();
+        engine.prune(PRUNE_AT_START);
         Ok(engine)
+    }
+
+    /// Has every event told to `observer` too, as watchers are told, from the engine's own thread.
+    pub fn observe(&mut self, observer: impl FnMut(&Event) + 'static) {
+        self.operator.observer = Some(Box::new(observer));
     }
 
     fn log_hooks(&self) {
@@ -262,15 +293,23 @@ impl Engine {
             self.wait_for(pressure.as_fd(), TOKEN_PRESSURE, EpollFlags::EPOLLPRI)?;
         }
         if let Some(control) = &self.control {
-            self.wait_for(control.listener_fd(), TOKEN_CONTROL, EpollFlags::EPOLLIN)?;
+            for listener in control.listeners() {
+                self.wait_for(listener, TOKEN_CONTROL, EpollFlags::EPOLLIN)?;
+            }
         }
         for (token, tuner) in (TOKEN_SOURCES..).zip(&self.tuners) {
             self.wait_for(tuner.source.fd(), token, EpollFlags::EPOLLIN)?;
         }
         ready();
         let mut events = [EpollEvent::empty(); 16];
+        let mut more = false;
         loop {
-            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            let timeout = if more {
+                EpollTimeout::ZERO
+            } else {
+                EpollTimeout::NONE
+            };
+            let count = match self.epoll.wait(&mut events, timeout) {
                 Ok(count) => count,
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(errno) => return Err(Error::system("epoll_wait")(errno)),
@@ -300,6 +339,7 @@ impl Engine {
                     token => self.drain((token - TOKEN_SOURCES) as usize)?,
                 }
             }
+            more = self.end_turn()?;
         }
     }
 
@@ -336,9 +376,15 @@ impl Engine {
                 .quiet(signal.netns, &signal.scenario, Duration::from_secs(60));
             return Ok(());
         }
+        let now = Instant::now();
+        if self.operator.rest(tuner.tuner.name(), now).is_some() {
+            // Short, so that it works soon after it is let.
+            let second = Duration::from_secs(1);
+            tuner.source.quiet(signal.netns, &signal.scenario, second);
+            return Ok(());
+        }
         // One signal may be chance: act on the second of a series. The time between the two is the
         // trial's baseline.
-        let now = Instant::now();
         match self.onset.get_mut(&(signal.netns, index)) {
             Some((_, last)) if now.duration_since(*last) < SERIES => *last = now,
             _ => {
@@ -369,6 +415,10 @@ impl Engine {
         let machine = Machine::now()?;
         tracing::info!("the host is short of memory (PSI some over 10 % for 2 s)");
         for index in 0..self.tuners.len() {
+            let name = self.tuners[index].tuner.name();
+            if self.operator.rest(name, Instant::now()).is_some() {
+                continue;
+            }
             let proposals = {
                 let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
                 self.tuners[index].tuner.on_memory_pressure(&view)
@@ -416,6 +466,9 @@ impl Engine {
                     .for_each(|line| tracing::info!("{line}")),
                 Err(error) => tracing::error!("could not restore: {error}; run `bpftune revert`"),
             }
+        }
+        if let Err(error) = self.publish() {
+            tracing::warn!("{error}");
         }
         if let Err(error) = self.journal.end_run(how) {
             tracing::warn!("{error}");

@@ -95,7 +95,12 @@ pub struct Journal {
     /// The file's schema: an older one only where it is read.
     schema: i64,
     touched: Vec<Touched>,
+    /// Commits since the log was last written back.
+    commits: u32,
 }
+
+/// So many commits go to the log before it is written back to the database.
+const COMMITS: u32 = 192;
 
 /// Something that the journal took down, for whoever watches.
 #[derive(Clone, Debug, PartialEq)]
@@ -161,6 +166,7 @@ impl Journal {
             run: None,
             schema,
             touched: Vec::new(),
+            commits: 0,
         })
     }
 
@@ -241,6 +247,7 @@ impl Journal {
             ids.push(id);
         }
         transaction.commit().doing("commit", &path)?;
+        self.commits += 1;
         Ok(ids)
     }
 
@@ -312,6 +319,7 @@ impl Journal {
     ) -> Result<DecisionId> {
         let id = insert(&self.db, &self.boot, self.run, decision, verdict, note)
             .doing("write", &self.path)?;
+        self.commits += 1;
         self.touched.push(Touched::Decision(id));
         Ok(id)
     }
@@ -353,6 +361,21 @@ impl Journal {
         )?;
         self.touched.push(Touched::Outcome(id));
         Ok(())
+    }
+
+    /// For when nothing waits: after many commits, writes the log back to the database, which takes longer than a
+    /// commit. What is not done here is done when the journal is closed, and at the latest after 16 MiB.
+    ///
+    /// # Errors
+    /// See [`JournalError`]. Nothing is lost.
+    pub fn rest(&mut self) -> Result<()> {
+        if self.commits < COMMITS {
+            return Ok(());
+        }
+        self.commits = 0;
+        self.db
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            .doing("write back", &self.path)
     }
 
     /// What was taken down since the last call.

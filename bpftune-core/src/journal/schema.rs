@@ -121,7 +121,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
     connection
         .execute_batch(
             "PRAGMA synchronous = FULL; PRAGMA cache_size = -256; PRAGMA temp_store = MEMORY;
-             PRAGMA busy_timeout = 2000;",
+             PRAGMA busy_timeout = 2000; PRAGMA wal_autocheckpoint = 4000;",
         )
         .doing("prepare", path)?;
     if !existed {
@@ -143,8 +143,30 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
     {
         tracing::warn!("the journal {} will not shrink: {error}", path.display());
     }
+    grow_log(&connection, path);
     Ok(connection)
 }
+
+/// Gives the write-ahead log its size at once. A commit that makes the file longer waits for the file system's own
+/// journal too, which takes twice as long; one that writes over old frames does not. A transaction that outgrows the
+/// page cache spills into the log, and that space stays after the rollback.
+fn grow_log(connection: &Connection, path: &Path) {
+    let free = nix::sys::statvfs::statvfs(path)
+        .map_or(0, |disk| disk.blocks_available() * disk.fragment_size());
+    if free < 32 * u64::from(LOG_BYTES) {
+        return;
+    }
+    let grown = connection.execute_batch(&format!(
+        "BEGIN; CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob({LOG_BYTES})); ROLLBACK;"
+    ));
+    if let Err(error) = grown {
+        tracing::debug!("the journal's log stays small: {error}");
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+}
+
+/// More than what is written between two [checkpoints](super::Journal::rest).
+const LOG_BYTES: u32 = 5 << 20;
 
 /// `PRAGMA auto_vacuum`'s word for it.
 const INCREMENTAL: i64 = 2;
