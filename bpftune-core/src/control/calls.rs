@@ -84,7 +84,7 @@ fn request(method: &str, parameters: Json) -> Result<Request, Json> {
         }),
         ("org.varlink.service", "GetInfo") => Err(json!({ "parameters": {
             "vendor": "bpftune", "product": "bpftune", "version": env!("CARGO_PKG_VERSION"),
-            "url": "https://varlink.org", "interfaces": ["org.varlink.service", INTERFACE],
+            "url": env!("CARGO_PKG_NAME"), "interfaces": ["org.varlink.service", INTERFACE],
         } })),
         ("org.varlink.service", "GetInterfaceDescription") => {
             Err(match parameters["interface"].as_str() {

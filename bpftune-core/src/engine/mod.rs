@@ -234,15 +234,23 @@ impl Engine {
     }
 
     fn log_hooks(&self) {
-        for (owner, hook) in self.hooks() {
-            if let Some(why) = &hook.off {
-                tracing::warn!(
-                    "{owner}: hook {} ({}) is off: {why}",
-                    hook.name,
-                    hook.section
-                );
-            }
+        for fault in self.hook_faults() {
+            tracing::warn!("{fault}");
         }
+    }
+
+    /// A line for each hook that is off, and why.
+    #[must_use]
+    pub fn hook_faults(&self) -> Vec<String> {
+        self.hooks()
+            .filter_map(|(owner, hook)| {
+                let why = hook.off.as_ref()?;
+                Some(format!(
+                    "{owner}: hook {} ({}) is off: {why}",
+                    hook.name, hook.section
+                ))
+            })
+            .collect()
     }
 
     fn hooks(&self) -> impl Iterator<Item = (&'static str, &HookStatus)> {

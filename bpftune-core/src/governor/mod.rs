@@ -207,7 +207,10 @@ impl Governor {
             return refuse(Refusal::Held { by: by.clone() });
         }
         let bounds = (tunable.bound)(machine);
-        let target = proposal.target.clamped(&bounds);
+        let target = match self.policy.max_step {
+            Some(share) => proposal.target.clamped(&bounds).nearer(current, share),
+            None => proposal.target.clamped(&bounds),
+        };
         let wanted = proposal.target.direction_from(current);
         let direction = target.direction_from(current);
         // A bound that turns a rise into a fall (or into nothing) leaves no room.

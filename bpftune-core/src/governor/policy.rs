@@ -41,7 +41,7 @@ impl FromStr for Mode {
 }
 
 /// The governor's limits. The defaults suit a production host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// How far to go.
     pub mode: Mode,
@@ -56,6 +56,9 @@ pub struct Policy {
     pub rest_after_harm: Duration,
     /// Whether global tunables (one value for the host) may change.
     pub global: bool,
+    /// The share of the present value that one change may add or take at most: 0.125 is an eighth. `None`: as far as
+    /// the tuner says.
+    pub max_step: Option<f64>,
 }
 
 impl Default for Policy {
@@ -67,6 +70,7 @@ impl Default for Policy {
             changes_per_hour: 60,
             rest_after_harm: Duration::from_secs(600),
             global: true,
+            max_step: None,
         }
     }
 }
