@@ -82,6 +82,12 @@ pub enum Error {
         /// Who came second.
         second: String,
     },
+    /// Two tuners have one name.
+    #[error("there is a tuner named {name} already: give the second another name, or disable one")]
+    Name {
+        /// The name.
+        name: String,
+    },
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] crate::journal::JournalError),

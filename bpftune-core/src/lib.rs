@@ -13,6 +13,7 @@
 //! * [`Journal`](journal::Journal): an SQLite database; every write is announced in it first.
 //! * [`trial`]: did the change help?
 //! * [`Engine`](engine::Engine): one epoll loop on one thread that ties them together.
+//! * [`config`]: the operator's files: what may change, how far and how often.
 //! * [`control`]: Varlink on a Unix socket.
 //! * [`bpf`]: loads BPF objects hook by hook, so that a refused hook costs only itself.
 //!
@@ -22,6 +23,7 @@
 
 pub mod admin;
 pub mod bpf;
+pub mod config;
 pub mod control;
 pub mod engine;
 mod error;
@@ -34,6 +36,7 @@ pub mod netns;
 pub mod privilege;
 pub mod restore;
 mod signal;
+pub mod stats;
 pub mod sysctl;
 pub mod trial;
 mod tunable;

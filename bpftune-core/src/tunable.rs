@@ -1,13 +1,30 @@
 //! What can be changed: the declaration of a kernel parameter.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Machine, NetnsCookie};
 
-/// Derives the safe range of each number of a tunable from the machine as it is now.
-pub type Bound = fn(&Machine) -> Vec<(i64, i64)>;
+/// The safe range of each number of a tunable.
+#[derive(Clone)]
+pub enum Bound {
+    /// Derived from the machine as it is now.
+    Derived(fn(&Machine) -> Vec<(i64, i64)>),
+    /// Always the same, as a plugin declares it.
+    Fixed(Vec<(i64, i64)>),
+}
+
+impl Bound {
+    /// The ranges on this machine, lowest and highest.
+    #[must_use]
+    pub fn ranges(&self, machine: &Machine) -> Vec<(i64, i64)> {
+        match self {
+            Bound::Derived(derive) => derive(machine),
+            Bound::Fixed(ranges) => ranges.clone(),
+        }
+    }
+}
 
 /// Whether each network namespace has its own value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,13 +40,13 @@ pub enum Scope {
 #[derive(Clone)]
 pub struct Tunable {
     /// The sysctl's dotted name: "net.ipv4.tcp_rmem".
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// One value, or one a namespace.
     pub scope: Scope,
     /// Unit of the numbers: "bytes", "pages", "boolean".
-    pub unit: &'static str,
+    pub unit: Cow<'static, str>,
     /// What it does, in one sentence.
-    pub about: &'static str,
+    pub about: Cow<'static, str>,
     /// The range that a proposal is moved into. It never lowers a value that an admin set higher:
     /// the governor refuses instead.
     pub bound: Bound,

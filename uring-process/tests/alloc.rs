@@ -3,6 +3,7 @@
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use io_uring::IoUring;
@@ -50,8 +51,15 @@ fn allocations(of: impl FnOnce()) -> usize {
     COUNT.with(Cell::get) - before
 }
 
+/// Slots are shared by all threads: one taken by another test would have to be made anew.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn a_plan_used_again_allocates_nothing() {
+    let _alone = alone();
     assert!(allocations(|| drop(std::hint::black_box(Box::new(1)))) > 0);
     let mut ring = IoUring::new(64).unwrap();
     let mut spawner = Spawner::new(&ring, 1).unwrap();
@@ -87,6 +95,7 @@ fn a_plan_used_again_allocates_nothing() {
 
 #[test]
 fn the_blocking_door_allocates_nothing_but_its_scratch() {
+    let _alone = alone();
     let plan = Command::new("true").plan().unwrap();
     let spawn = || assert!(plan.spawn().unwrap().wait().unwrap().success());
     spawn();

@@ -86,6 +86,22 @@ fn first_in_line() {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
 }
 
+/// Takes what cargo adds out of the environment: the children shall have that of a shell's command.
+fn without_cargo() {
+    let added = |name: &str| {
+        ["CARGO", "RUSTUP", "RUST_RECURSION"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+            || name == "LD_LIBRARY_PATH"
+    };
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(added) {
+            // SAFETY: the only thread so far.
+            unsafe { std::env::remove_var(&name) };
+        }
+    }
+}
+
 fn run(args: &Args) -> io::Result<()> {
     ballast::raise_limit();
     let program = args.program.as_deref().unwrap_or(Path::new("/bin/true"));
@@ -106,6 +122,7 @@ fn run(args: &Args) -> io::Result<()> {
     // SAFETY: both descriptors are open.
     unsafe { libc::dup2(io::stderr().as_raw_fd(), io::stdout().as_raw_fd()) };
     first_in_line();
+    without_cargo();
     let begin = Instant::now();
     let mut bench = parts::Bench {
         programs: elf::Programs::new()?,

@@ -3,6 +3,7 @@
 use nix::unistd::Group;
 
 use super::peer::Peer;
+use crate::config::schema as config;
 
 /// What a call needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,15 @@ impl Default for Access {
         Access {
             readers: "bpftune".into(),
             writers: "bpftune-admin".into(),
+        }
+    }
+}
+
+impl From<&config::Control> for Access {
+    fn from(config: &config::Control) -> Access {
+        Access {
+            readers: config.read_group.clone(),
+            writers: config.write_group.clone(),
         }
     }
 }
@@ -83,6 +93,11 @@ impl Resolved {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_config_names_the_same_groups() {
+        assert_eq!(Access::from(&config::Control::default()), Access::default());
+    }
 
     #[test]
     fn groups_give_rights() {

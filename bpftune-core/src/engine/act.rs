@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Engine, batch::Change, operator::Rest};
 use crate::{
-    Error, Knob, Machine, NetnsCookie, Proposal, Result, Urgency, Value,
+    Error, Machine, NetnsCookie, Proposal, Result, Urgency, Value,
     control::{Approved, Event, Rearmed},
     governor,
     journal::{Decision, Verdict},
@@ -31,18 +31,7 @@ impl Engine {
 
     pub(super) fn revert_all(&mut self) -> Result<String> {
         let report = restore::restore(&mut self.journal, &mut self.namespaces)?;
-        // What was just put back must not be raised again at once.
-        let now = Instant::now();
-        for (knob, _) in &report.restored {
-            self.governor.harmed(knob, now);
-        }
-        for (knob, _) in &report.left {
-            self.governor.hold(knob.clone(), "somebody".into());
-        }
-        let failed = |knob: &Knob| report.failed.iter().any(|(other, _)| other == knob);
-        self.originals.retain(|knob, _| failed(knob));
-        self.written.retain(|knob, _| failed(knob));
-        self.trials.clear();
+        self.forget(&report, |_| true);
         Ok(report.to_string())
     }
 

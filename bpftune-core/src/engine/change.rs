@@ -51,7 +51,8 @@ impl Engine {
         let verdict = self
             .governor
             .decide(&proposal, &current, machine, Instant::now());
-        let tuner = self.tuners[index].tuner.name();
+        self.tuners[index].tuner.decided(&proposal, &verdict);
+        let tuner = &self.tuners[index].tuner.name().to_owned();
         match verdict {
             Decision::Apply(target) => {
                 let sentence = self.sentence(
@@ -294,9 +295,10 @@ impl Engine {
                     .iter()
                     .any(|tunable| tunable.name == knob.tunable)
             })
-            .map_or("engine", |t| t.tuner.name());
+            .map_or("engine", |t| t.tuner.name())
+            .to_owned();
         self.apply_all(&[Change {
-            tuner: owner.to_owned(),
+            tuner: owner,
             knob: knob.clone(),
             old: current,
             new: value.clone(),

@@ -5,6 +5,7 @@ mod batch;
 mod change;
 mod operator;
 mod query;
+mod registry;
 mod requests;
 mod show;
 mod view;
@@ -79,6 +80,8 @@ struct Counts {
 }
 
 struct Registered {
+    /// What the epoll set calls its source; never used again.
+    token: u64,
     tuner: Box<dyn Tuner>,
     source: Box<dyn Source>,
     counts: Counts,
@@ -92,6 +95,7 @@ pub struct Engine {
     namespaces: Namespaces,
     scope: Option<HashSet<NetnsCookie>>,
     tuners: Vec<Registered>,
+    next_token: u64,
     admin: AdminWatch,
     control: Option<Server>,
     /// The value before our first change, of every knob that we changed.
@@ -174,11 +178,6 @@ impl Engine {
         for hold in journal.holds()? {
             governor.hold(hold.knob, hold.by);
         }
-        for registration in &tuners {
-            for tunable in registration.tuner.tunables() {
-                governor.register(tunable, registration.tuner.name())?;
-            }
-        }
         let admin = AdminWatch::new()?;
         let mut control = match &settings.control {
             Some(path) => Some(Server::bind(path, settings.access.clone())?),
@@ -200,14 +199,8 @@ impl Engine {
             journal,
             namespaces,
             scope,
-            tuners: tuners
-                .into_iter()
-                .map(|Registration { tuner, source }| Registered {
-                    tuner,
-                    source,
-                    counts: Counts::default(),
-                })
-                .collect(),
+            tuners: Vec::new(),
+            next_token: TOKEN_SOURCES,
             admin,
             control,
             originals,
@@ -223,6 +216,9 @@ impl Engine {
             pressure: open_pressure(),
             _lock: lock,
         };
+        for registration in tuners {
+            engine.register(registration)?;
+        }
         engine.log_hooks();
         engine.prune(PRUNE_AT_START);
         Ok(engine)
@@ -253,7 +249,7 @@ impl Engine {
             .collect()
     }
 
-    fn hooks(&self) -> impl Iterator<Item = (&'static str, &HookStatus)> {
+    fn hooks(&self) -> impl Iterator<Item = (&str, &HookStatus)> {
         let admin = self
             .admin
             .hooks()
@@ -305,9 +301,6 @@ impl Engine {
                 self.wait_for(listener, TOKEN_CONTROL, EpollFlags::EPOLLIN)?;
             }
         }
-        for (token, tuner) in (TOKEN_SOURCES..).zip(&self.tuners) {
-            self.wait_for(tuner.source.fd(), token, EpollFlags::EPOLLIN)?;
-        }
         ready();
         let mut events = [EpollEvent::empty(); 16];
         let mut more = false;
@@ -344,7 +337,7 @@ impl Engine {
                     token if token >= TOKEN_CLIENTS => {
                         self.serve(token - TOKEN_CLIENTS, event.events())?
                     }
-                    token => self.drain((token - TOKEN_SOURCES) as usize)?,
+                    token => self.drain(token)?,
                 }
             }
             more = self.end_turn()?;
@@ -357,12 +350,13 @@ impl Engine {
             .map_err(Error::system("epoll_ctl"))
     }
 
-    fn drain(&mut self, index: usize) -> Result<()> {
+    fn drain(&mut self, token: u64) -> Result<()> {
         let mut signals = Vec::new();
-        let Some(tuner) = self.tuners.get_mut(index) else {
+        // Gone where it was unregistered by an earlier event of the same turn.
+        let Some(index) = self.tuners.iter().position(|t| t.token == token) else {
             return Ok(());
         };
-        tuner.source.drain(&mut signals)?;
+        self.tuners[index].source.drain(&mut signals)?;
         for signal in signals {
             self.on_signal(index, &signal)?;
         }
@@ -391,15 +385,19 @@ impl Engine {
             tuner.source.quiet(signal.netns, &signal.scenario, second);
             return Ok(());
         }
+        self.tell_listeners(index, signal)?;
         // One signal may be chance: act on the second of a series. The time between the two is the
         // trial's baseline.
         match self.onset.get_mut(&(signal.netns, index)) {
+            _ if self.tuners[index].tuner.acts_at_once() => {}
             Some((_, last)) if now.duration_since(*last) < SERIES => *last = now,
             _ => {
                 let Ok(Some(guards)) = self.namespaces.within(signal.netns, Guards::now) else {
-                    tuner
-                        .source
-                        .quiet(signal.netns, &signal.scenario, Duration::from_secs(1));
+                    self.tuners[index].source.quiet(
+                        signal.netns,
+                        &signal.scenario,
+                        Duration::from_secs(1),
+                    );
                     return Ok(());
                 };
                 self.onset
@@ -408,6 +406,12 @@ impl Engine {
                 return Ok(());
             }
         }
+        self.ask(index, signal)?;
+        self.arm_timer()
+    }
+
+    /// Takes a signal to a tuner, and what it proposes to the governor.
+    fn ask(&mut self, index: usize, signal: &Signal) -> Result<()> {
         let machine = Machine::now()?;
         let proposals = {
             let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
@@ -416,7 +420,7 @@ impl Engine {
         for proposal in proposals {
             self.propose(index, Some(signal), proposal, &machine)?;
         }
-        self.arm_timer()
+        Ok(())
     }
 
     fn memory_pressure(&mut self) -> Result<()> {

@@ -114,7 +114,7 @@ impl Engine {
                     tunable: name.clone(),
                     netns,
                 };
-                let ranges = (tunable.bound)(&machine);
+                let ranges = tunable.bound.ranges(&machine);
                 tunables.push(control::Tunable {
                     current: sysctl::read(&mut self.namespaces, &knob)
                         .ok()

@@ -4,7 +4,11 @@
 //! rest after harm, hysteresis, cool-down, the hourly limit, and last the mode. Nothing here does
 //! I/O or looks at a clock: the time is an argument, so every rule is tested without waiting.
 
+mod canary;
+mod clock;
+mod glob;
 mod policy;
+mod window;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,7 +16,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::policy::{Mode, Policy};
+pub use self::{
+    canary::canary,
+    clock::{Moment, WallTime},
+    glob::Glob,
+    policy::{ExitPolicy, Mode, Policy},
+    window::{Window, Zone},
+};
 use crate::{Error, Knob, Machine, Proposal, Result, Scope, Tunable, Urgency, Value};
 
 /// What the governor says to a proposal.
@@ -115,7 +125,7 @@ pub struct KnobHistory {
 #[derive(Debug)]
 pub struct Governor {
     policy: Policy,
-    tunables: HashMap<&'static str, (Tunable, &'static str)>,
+    tunables: HashMap<String, (Tunable, String)>,
     knobs: HashMap<Knob, KnobHistory>,
     holds: HashMap<Knob, String>,
 }
@@ -138,16 +148,28 @@ impl Governor {
     ///
     /// # Errors
     /// [`Error::Owner`] where another tuner has it.
-    pub fn register(&mut self, tunable: Tunable, owner: &'static str) -> Result<()> {
-        if let Some((_, first)) = self.tunables.get(tunable.name) {
+    pub fn register(&mut self, tunable: Tunable, owner: &str) -> Result<()> {
+        if let Some((_, first)) = self.tunables.get(&*tunable.name) {
             return Err(Error::Owner {
                 tunable: tunable.name.into(),
-                first: (*first).into(),
+                first: first.clone(),
                 second: owner.into(),
             });
         }
-        self.tunables.insert(tunable.name, (tunable, owner));
+        self.tunables
+            .insert(tunable.name.to_string(), (tunable, owner.into()));
         Ok(())
+    }
+
+    /// Takes an owner's tunables back. What is known of their knobs stays: holds, rests, limits.
+    pub fn unregister(&mut self, owner: &str) {
+        self.tunables.retain(|_, (_, other)| other != owner);
+    }
+
+    /// Who owns a tunable.
+    #[must_use]
+    pub fn owner(&self, tunable: &str) -> Option<&str> {
+        self.tunables.get(tunable).map(|(_, owner)| owner.as_str())
     }
 
     /// The policy.
@@ -206,7 +228,7 @@ impl Governor {
         if let Some(by) = self.holds.get(&proposal.knob) {
             return refuse(Refusal::Held { by: by.clone() });
         }
-        let bounds = (tunable.bound)(machine);
+        let bounds = tunable.bound.ranges(machine);
         let target = match self.policy.max_step {
             Some(share) => proposal.target.clamped(&bounds).nearer(current, share),
             None => proposal.target.clamped(&bounds),

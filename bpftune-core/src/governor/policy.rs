@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// How far the daemon may go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How far the daemon may go; the more cautious is the smaller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Count signals, propose nothing.
@@ -35,7 +35,43 @@ impl FromStr for Mode {
             "observe" => Ok(Mode::Observe),
             "advise" => Ok(Mode::Advise),
             "auto" => Ok(Mode::Auto),
-            _ => Err(format!("\"{text}\" is no mode: observe, advise or auto")),
+            _ => Err(format!("\"{text}\" is no mode")),
+        }
+    }
+}
+
+/// What happens to changed values when the daemon stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExitPolicy {
+    /// Every original value is put back.
+    #[default]
+    Restore,
+    /// They stay.
+    Keep,
+    /// Those stay whose trial said better; the others are put back.
+    RestoreIfWorse,
+}
+
+impl fmt::Display for ExitPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ExitPolicy::Restore => "restore",
+            ExitPolicy::Keep => "keep",
+            ExitPolicy::RestoreIfWorse => "restore-if-worse",
+        })
+    }
+}
+
+impl FromStr for ExitPolicy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ExitPolicy, String> {
+        match text {
+            "restore" => Ok(ExitPolicy::Restore),
+            "keep" => Ok(ExitPolicy::Keep),
+            "restore-if-worse" => Ok(ExitPolicy::RestoreIfWorse),
+            _ => Err(format!("\"{text}\" is no exit policy")),
         }
     }
 }

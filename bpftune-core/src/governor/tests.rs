@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::NetnsCookie;
+use crate::{Bound, NetnsCookie};
 
 const NAME: &str = "net.ipv4.tcp_rmem";
 
@@ -20,11 +20,11 @@ fn machine() -> Machine {
 
 fn tunable(scope: Scope) -> Tunable {
     Tunable {
-        name: NAME,
+        name: NAME.into(),
         scope,
-        unit: "bytes",
-        about: "",
-        bound: |_| vec![(0, 10), (0, 100), (50, 1000)],
+        unit: "bytes".into(),
+        about: "".into(),
+        bound: Bound::Derived(|_| vec![(0, 10), (0, 100), (50, 1000)]),
     }
 }
 

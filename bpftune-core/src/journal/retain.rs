@@ -5,6 +5,7 @@ use std::time::Duration;
 use rusqlite::params;
 
 use super::{Journal, Result, error::Doing, now_ms};
+use crate::config::schema as config;
 
 /// How much of the past is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,15 @@ impl Default for Retention {
         Retention {
             age: Duration::from_secs(90 * 24 * 3600),
             decisions: 100_000,
+        }
+    }
+}
+
+impl From<&config::Journal> for Retention {
+    fn from(config: &config::Journal) -> Retention {
+        Retention {
+            age: Duration::from_secs(config.keep_days * 24 * 3600),
+            decisions: config.keep_decisions,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! From signals to proposals: no I/O, no clock.
 
 use bpftune_core::{
-    Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Urgency, Value, View,
+    Bound, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Urgency, Value, View,
     learner::{grow_limit, shrink_towards},
 };
 
@@ -55,22 +55,23 @@ fn tcp_mem_bound(machine: &Machine) -> Vec<(i64, i64)> {
 }
 
 impl Tuner for TcpBuffer {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         super::NAME
     }
 
-    fn about(&self) -> &'static str {
+    fn about(&self) -> &str {
         "sizes TCP buffer limits to the bandwidth-delay product of real connections"
     }
 
     fn tunables(&self) -> Vec<Tunable> {
-        let tunable = |name, scope, unit, about, bound| Tunable {
-            name,
-            scope,
-            unit,
-            about,
-            bound,
-        };
+        let tunable =
+            |name: &'static str, scope, unit: &'static str, about: &'static str, bound| Tunable {
+                name: name.into(),
+                scope,
+                unit: unit.into(),
+                about: about.into(),
+                bound: Bound::Derived(bound),
+            };
         vec![
             tunable(
                 RMEM,

@@ -9,6 +9,9 @@ use std::process::{Command, Output, Stdio};
 use super::*;
 use std::ffi::c_long;
 
+#[path = "../../tests/common/users.rs"]
+mod users;
+
 /// Where the scripts of these tests report: a number that nothing else in a child has.
 const REPORT: c_int = 100;
 
@@ -107,15 +110,6 @@ fn with_nuls(list: &[&str]) -> Vec<u8> {
     list.iter()
         .flat_map(|text| text.bytes().chain([0]))
         .collect()
-}
-
-fn root() -> bool {
-    // SAFETY: geteuid(2) always succeeds and touches no memory.
-    let root = unsafe { libc::geteuid() } == 0;
-    if !root {
-        println!("SKIP: needs root");
-    }
-    root
 }
 
 #[test]
@@ -371,7 +365,7 @@ fn the_range_of_errors_is_whole() {
 
 #[test]
 fn ids_are_changed() {
-    if !root() {
+    if !users::can_change() {
         return;
     }
     let groups: Vec<u8> = [5u32, 6].iter().flat_map(|id| id.to_ne_bytes()).collect();
@@ -507,7 +501,8 @@ fn save(image: &Image, path: &Path) {
 
 #[test]
 fn a_launcher_can_be_tried_and_we_stay_dumpable() {
-    if root() {
+    // SAFETY: geteuid(2) always succeeds and touches no memory.
+    if unsafe { libc::geteuid() } == 0 {
         // In parallel with other tests, and twice: the second answer is the kept one.
         assert!(trial().unwrap() && available() && available());
         // What this is all about.

@@ -88,6 +88,10 @@ use crate::{
 /// the word that it clears as a shared one.
 pub(crate) const FUTEX_SHARED_U32: u32 = 2;
 
+/// With more processes than this at a time, moving a pidfd costs less than the copies of it that the children to
+/// come would get.
+const CROWD: usize = 8;
+
 /// One process.
 struct Live {
     machine: Machine,
@@ -188,6 +192,11 @@ impl Spawner {
             pending,
             pipes,
         } = started;
+        let pidfd = if self.in_flight() < CROWD {
+            pidfd
+        } else {
+            pidfd::out_of_the_way(pidfd)
+        };
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place::default());
             self.places.len() as u32 - 1

@@ -20,6 +20,24 @@ pub(crate) fn open(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// The kernel copies a descriptor table by whole words of its bitmap (`sane_fdtable_size()`, `fs/file.c`):
+/// however few a child keeps, it gets copies of all that are open below this, and has to close them.
+const WORD: i32 = 64;
+
+/// Makes a pidfd of one number another one above those that every child gets a copy of. As it was, where that cannot be.
+pub(crate) fn out_of_the_way(pidfd: OwnedFd) -> OwnedFd {
+    if pidfd.as_raw_fd() >= WORD {
+        return pidfd;
+    }
+    // SAFETY: integers only.
+    let fd = unsafe { libc::fcntl(pidfd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, WORD) };
+    if fd < 0 {
+        return pidfd;
+    }
+    // SAFETY: just made.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
 /// Sends a signal to the process, never to one that got its number later (Linux 5.1).
 ///
 /// # Errors

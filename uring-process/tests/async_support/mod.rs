@@ -1,6 +1,9 @@
 //! What the tests of futures share: executors of a few lines, and a look at /proc.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+#[path = "../common/users.rs"]
+pub(crate) mod users;
+
 use std::{
     fs,
     pin::{Pin, pin},

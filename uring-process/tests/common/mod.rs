@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod users;
+
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -199,28 +201,20 @@ pub(crate) fn rss() -> u64 {
     field.split(' ').next().unwrap().parse().unwrap()
 }
 
+/// Descriptors that whoever started the tests left open go no further: std's children would have them.
+pub(crate) fn pass_on_nothing() {
+    let flags = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: integers only.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, flags) };
+}
+
 /// A number that prctl(2) gives for this process.
 pub(crate) fn dumpable() -> i32 {
     // SAFETY: integers only.
     unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }
 }
 
-/// Whether this is root; says SKIP if not.
-pub(crate) fn root() -> bool {
-    // SAFETY: takes nothing.
-    let root = unsafe { libc::geteuid() } == 0;
-    if !root {
-        println!("SKIP: needs root");
-        return false;
-    }
-    // As in a change of root into a private directory.
-    let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata("/").unwrap());
-    if mode & 0o001 == 0 {
-        println!("SKIP: other users may not enter / here, so they can run nothing");
-        return false;
-    }
-    true
-}
+pub(crate) use users::can_change as root;
 
 /// Waits until something is so, for at most ten seconds.
 #[track_caller]

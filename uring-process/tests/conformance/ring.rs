@@ -350,3 +350,26 @@ fn completions_twice_and_late() {
         assert_eq!((seen.started, seen.failed, seen.ended.len()), (1, 1, 1));
     }
 }
+
+/// Every child gets copies of all descriptors below 64, so a crowd's pidfds do not stay there.
+#[test]
+fn a_crowd_leaves_low_numbers_free() {
+    alone(|| {
+        let mut ring = IoUring::new(256).unwrap();
+        let mut spawner = Spawner::new(&ring, 1).unwrap();
+        let plan = Command::new("sleep").arg("100").plan().unwrap();
+        let tokens: Vec<_> = (0..40).map(|_| spawner.submit(&plan).unwrap()).collect();
+        let low = |token: &&Token| spawner.pidfd(**token).unwrap().as_raw_fd() < 64;
+        assert_eq!(tokens.iter().filter(low).count(), 8);
+        for token in &tokens {
+            spawner.kill(*token, libc::SIGKILL).unwrap();
+        }
+        while spawner.in_flight() > 0 {
+            spawner.push(&mut ring.submission());
+            unless_interrupted(ring.submit_and_wait(1));
+            for completion in ring.completion() {
+                spawner.complete(completion.user_data(), completion.result());
+            }
+        }
+    });
+}

@@ -11,6 +11,7 @@ use crate::{both, common::alone};
 
 #[test]
 fn null_piped_and_files_are_as_std() {
+    crate::common::pass_on_nothing();
     let show = crate::descriptors::KINDS;
     let outcome = both!("sh", |c| c.args(["-c", show]).stdin(Stdio::null()));
     assert!(outcome.text().contains("0 device"), "{outcome:?}");

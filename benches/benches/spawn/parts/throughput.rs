@@ -4,9 +4,9 @@ use std::{io, time::Duration};
 
 use super::Bench;
 use crate::{
-    ballast, judge,
+    judge,
     report::{Curve, Row},
-    rivals::{AsyncProcess, Fastest, Helper, Loops, Ours, PosixSpawn, Std, Tokio, What},
+    rivals::{Fastest, Helper, Loops, What},
     rounds::{self, Samples},
     stats,
 };
@@ -60,18 +60,18 @@ pub(crate) fn in_flight_64(bench: &mut Bench) -> io::Result<()> {
     }
 
     let what = What::program(&bench.programs.exit());
-    let files = match ballast::descriptors(10_000) {
-        Ok(files) => files,
-        Err(error) => {
+    let alone = |kind| Helper::new(kind, &what);
+    let (mut ours, mut std, mut multi) = (alone("ours")?, alone("std")?, alone("tokio-multi")?);
+    let mut best = alone("std")?;
+    for rival in [&mut ours, &mut std, &mut multi, &mut best] {
+        if let Err(error) = rival.descriptors(10_000) {
             bench
                 .report
                 .note(format!("10,000 open descriptors: left out: {error}"));
             return Ok(());
         }
-    };
-    let (mut ours, mut std) = (Ours::new(&what)?, Std::new(&what));
-    let mut std_best = Fastest::new(Std::new(&what), 64)?;
-    let mut multi = Tokio::multi_thread(&what)?;
+    }
+    let mut std_best = Fastest::new(best, 64)?;
     let mut samples = Samples::default();
     let mut rivals: rounds::Rivals<'_> = vec![&mut ours, &mut std, &mut std_best, &mut multi];
     let (count, batch) = bench.pick((3, 300), (9, 500));
@@ -82,7 +82,6 @@ pub(crate) fn in_flight_64(bench: &mut Bench) -> io::Result<()> {
         64,
         &mut samples,
     )?;
-    drop(files);
     let name = "processes/s, 64 in flight, 10,000 open descriptors";
     bench
         .report
@@ -94,21 +93,20 @@ pub(crate) fn in_flight_64(bench: &mut Bench) -> io::Result<()> {
 
 fn all(bench: &mut Bench, what: &What, count: usize) -> io::Result<Samples> {
     let mut samples = Samples::default();
-    let mut ours = Ours::new(what)?;
-    let mut vfork = Helper::new("vfork", what)?;
-    let mut std = Std::new(what);
-    let mut std_best = Fastest::new(Std::new(what), 64)?;
-    let mut posix = PosixSpawn::new(what)?;
-    let mut posix_best = Fastest::new(PosixSpawn::new(what)?, 64)?;
+    // Each in a process of its own: none meets another's threads and handler of SIGCHLD.
+    let alone = |kind| Helper::new(kind, what);
+    let (mut ours, mut vfork) = (alone("ours")?, alone("vfork")?);
+    let (mut std, mut posix) = (alone("std")?, alone("posix_spawn")?);
+    let mut std_best = Fastest::new(alone("std")?, 64)?;
+    let mut posix_best = Fastest::new(alone("posix_spawn")?, 64)?;
     bench.report.note(format!(
         "fastest with so many in flight, of 1, 2, 4, 16 and 64: std::process {}, posix_spawn {} ({})",
         std_best.in_flight(),
         posix_best.in_flight(),
         what.program.file_name().unwrap_or_default().display()
     ));
-    let mut current = Tokio::current_thread(what)?;
-    let mut multi = Tokio::multi_thread(what)?;
-    let mut other = AsyncProcess::new(what)?;
+    let (mut current, mut multi) = (alone("tokio")?, alone("tokio-multi")?);
+    let mut other = alone("async-process")?;
     let mut one = Loops::new(what, 1)?;
     let mut two = Loops::new(what, 2)?;
     let mut rivals: rounds::Rivals<'_> = vec![
@@ -131,10 +129,9 @@ fn all(bench: &mut Bench, what: &What, count: usize) -> io::Result<Samples> {
 
 pub(crate) fn curve(bench: &mut Bench) -> io::Result<()> {
     let what = What::program(&bench.programs.exit());
-    let mut ours = Ours::new(&what)?;
-    let mut std = Std::new(&what);
-    let mut current = Tokio::current_thread(&what)?;
-    let mut multi = Tokio::multi_thread(&what)?;
+    let alone = |kind| Helper::new(kind, &what);
+    let (mut ours, mut std) = (alone("ours")?, alone("std")?);
+    let (mut current, mut multi) = (alone("tokio")?, alone("tokio-multi")?);
     let mut curve = Curve::new(
         "Processes a second, by how many are in flight",
         "in flight",

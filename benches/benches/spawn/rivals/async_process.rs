@@ -24,7 +24,7 @@ pub(crate) struct AsyncProcess {
 fn command(what: &What) -> Command {
     let mut command = Command::new(&what.program);
     command
-        .stdin(Stdio::null())
+        .stdin(Stdio::inherit())
         .stdout(Stdio::inherit())
         .stderr(Stdio::inherit());
     command

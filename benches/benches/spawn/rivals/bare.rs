@@ -1,4 +1,4 @@
-//! What the machine can do at most: nothing but vfork, execve, and wait.
+//! What the machine can do at most: nothing but vfork, execve with the caller's environment, and wait.
 
 use std::{
     ffi::{CString, c_char, c_int, c_void},
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Helper, Rival, What, posix_spawn::wait};
+use super::{Helper, Rival, What, environ, posix_spawn::wait};
 
 /// One loop, in this process. Its children have this process's own standard input.
 pub(crate) struct Loop {
@@ -31,7 +31,7 @@ impl Loop {
             let argv = [program, null()];
             // SAFETY: strings and arrays that end in null; the caller waits, so they stay.
             unsafe {
-                libc::execve(program, argv.as_ptr(), argv[1..].as_ptr());
+                libc::execve(program, argv.as_ptr(), environ.cast());
                 libc::_exit(127)
             }
         }

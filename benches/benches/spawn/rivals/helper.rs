@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Loop, Ours, PosixSpawn, Rival, Std, Tokio, What};
+use super::{AsyncProcess, Loop, Ours, PosixSpawn, Rival, Std, Tokio, What};
 use crate::ballast;
 
 pub(crate) struct Helper {
@@ -27,10 +27,17 @@ impl Helper {
             .arg(&what.program)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        let mut name = format!("{kind}, other process");
+        let name = match kind {
+            "ours" => "uring-process",
+            "vfork" => "uring-process with CLONE_VFORK",
+            "bare" => "bare vfork loop",
+            "std" => "std::process",
+            "tokio" => "tokio, current thread",
+            "tokio-multi" => "tokio, multi thread",
+            other => other,
+        };
         if kind == "vfork" {
             command.env("URING_PROCESS_FORCE", "vfork");
-            name = "uring-process with CLONE_VFORK".into();
         }
         let mut child = command.spawn()?;
         let gone = || io::Error::other("the helper has no pipes");
@@ -40,7 +47,7 @@ impl Helper {
             child,
             ask,
             answer,
-            name,
+            name: name.into(),
         })
     }
 
@@ -98,6 +105,8 @@ fn rival(kind: &str, what: &What) -> io::Result<Box<dyn Rival>> {
         "std" => Box::new(Std::new(what)),
         "posix_spawn" => Box::new(PosixSpawn::new(what)?),
         "tokio" => Box::new(Tokio::current_thread(what)?),
+        "tokio-multi" => Box::new(Tokio::multi_thread(what)?),
+        "async-process" => Box::new(AsyncProcess::new(what)?),
         _ => Box::new(Ours::new(what)?),
     })
 }

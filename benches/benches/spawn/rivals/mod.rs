@@ -1,4 +1,4 @@
-//! Who is compared: each starts the same program, its standard input /dev/null, the rest inherited.
+//! Who is compared: each starts the same program, its three standard streams and its environment inherited.
 
 mod async_process;
 mod bare;
@@ -9,6 +9,7 @@ mod std_process;
 mod tokio_process;
 
 use std::{
+    ffi::c_char,
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -30,6 +31,11 @@ pub(crate) struct What {
     pub(crate) program: PathBuf,
     /// Other uid, other gid, a session of its own.
     pub(crate) ids: bool,
+}
+
+unsafe extern "C" {
+    /// environ(7): for those rivals that take it from there.
+    pub(crate) static environ: *const *mut c_char;
 }
 
 impl What {

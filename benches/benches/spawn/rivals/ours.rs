@@ -8,7 +8,7 @@ use std::{
 
 use io_uring::IoUring;
 use uring_process::{
-    Command, ExecPlan, Stdio,
+    Command, ExecPlan,
     ring::{Event, Spawner},
 };
 
@@ -25,7 +25,6 @@ pub(crate) struct Ours {
 impl Ours {
     pub(crate) fn new(what: &What) -> io::Result<Self> {
         let mut command = Command::new(&what.program);
-        command.stdin(Stdio::null());
         if what.ids {
             command.uid(OTHER).gid(OTHER).setsid(true);
         }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    ffi::{CString, c_char},
+    ffi::CString,
     io,
     mem::MaybeUninit,
     os::unix::ffi::OsStrExt,
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Rival, What};
+use super::{Rival, What, environ};
 
 pub(crate) struct PosixSpawn {
     program: CString,
@@ -35,15 +35,7 @@ impl PosixSpawn {
         unsafe {
             checked(libc::posix_spawn_file_actions_init(actions.as_mut_ptr()))?;
             checked(libc::posix_spawnattr_init(attributes.as_mut_ptr()))?;
-            let (mut actions, mut attributes) = (actions.assume_init(), attributes.assume_init());
-            let path = c"/dev/null".as_ptr();
-            checked(libc::posix_spawn_file_actions_addopen(
-                &raw mut *actions,
-                0,
-                path,
-                libc::O_RDONLY,
-                0,
-            ))?;
+            let (actions, mut attributes) = (actions.assume_init(), attributes.assume_init());
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut set);
             checked(libc::posix_spawnattr_setsigmask(
@@ -69,9 +61,6 @@ impl PosixSpawn {
     }
 
     fn spawn(&self) -> io::Result<i32> {
-        unsafe extern "C" {
-            static environ: *const *mut c_char;
-        }
         let mut pid = 0;
         let argv = [self.program.as_ptr().cast_mut(), null_mut()];
         // SAFETY: all are valid for the time of the call; nobody changes the environment.

@@ -3,7 +3,7 @@
 use std::{
     io,
     os::unix::process::CommandExt,
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,6 @@ pub(crate) struct Std {
 impl Std {
     pub(crate) fn new(what: &What) -> Self {
         let mut command = Command::new(&what.program);
-        command.stdin(Stdio::null());
         let mut name = "std::process";
         if what.ids {
             name = "std::process, pre_exec";

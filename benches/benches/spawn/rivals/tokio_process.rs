@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -19,12 +18,6 @@ pub(crate) struct Tokio {
     name: &'static str,
     what: What,
     command: Command,
-}
-
-fn command(what: &What) -> Command {
-    let mut command = Command::new(&what.program);
-    command.stdin(Stdio::null());
-    command
 }
 
 impl Tokio {
@@ -47,7 +40,7 @@ impl Tokio {
             runtime: runtime.enable_all().build()?,
             name,
             what: what.clone(),
-            command: command(what),
+            command: Command::new(&what.program),
         })
     }
 }
@@ -76,7 +69,8 @@ impl Rival for Tokio {
         self.runtime.block_on(async {
             let tasks: Vec<_> = (0..in_flight.min(count))
                 .map(|_| {
-                    let (begun, mut command) = (Arc::clone(&begun), command(&self.what));
+                    let (begun, mut command) =
+                        (Arc::clone(&begun), Command::new(&self.what.program));
                     tokio::spawn(async move {
                         while begun.fetch_add(1, Ordering::Relaxed) < count {
                             command.spawn()?.wait().await?;

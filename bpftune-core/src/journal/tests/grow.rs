@@ -148,6 +148,12 @@ fn old_and_new() -> (TempDir, Journal, Knob, Knob) {
 }
 
 #[test]
+fn the_config_keeps_as_much() {
+    let config = crate::config::schema::Journal::default();
+    assert_eq!(Retention::from(&config), Retention::default());
+}
+
+#[test]
 fn old_decisions_go_and_what_restoring_needs_stays() {
     let (_dir, mut journal, closed, held) = old_and_new();
     let before = journal.held().unwrap();
