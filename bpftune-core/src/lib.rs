@@ -40,6 +40,7 @@ pub mod sim;
 pub mod stats;
 pub mod sysctl;
 pub mod trial;
+pub mod trust;
 mod tunable;
 mod tuner;
 mod value;

@@ -61,7 +61,8 @@ impl Machine {
     }
 }
 
-fn page_size() -> u64 {
+/// Bytes in a page.
+pub(crate) fn page_size() -> u64 {
     // SAFETY: sysconf reads a constant and has no preconditions.
     u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }

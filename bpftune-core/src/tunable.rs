@@ -65,19 +65,19 @@ pub enum Cost {
     ByUnit,
     /// Nothing.
     Nothing,
-    /// Bytes, derived from value and machine.
-    Derived(fn(&Value, &Machine) -> u64),
+    /// Bytes, derived from the value.
+    Derived(fn(&Value) -> u64),
 }
 
 impl Cost {
     /// Bytes.
     #[must_use]
-    pub fn bytes(self, tunable: &Tunable, value: &Value, machine: &Machine) -> u64 {
+    pub fn bytes(self, tunable: &Tunable, value: &Value, page_size: u64) -> u64 {
         let last = u64::try_from(value.last()).unwrap_or(0);
         match (self, tunable.unit.as_ref()) {
-            (Cost::Derived(derive), _) => derive(value, machine),
+            (Cost::Derived(derive), _) => derive(value),
             (Cost::ByUnit, "bytes") => last,
-            (Cost::ByUnit, "pages") => last.saturating_mul(machine.page_size),
+            (Cost::ByUnit, "pages") => last.saturating_mul(page_size),
             _ => 0,
         }
     }

@@ -18,19 +18,26 @@ mod amount;
 mod check;
 mod decode;
 mod duration;
+mod files;
 pub mod kinds;
 mod learner;
+mod live;
 mod print;
 mod problem;
 pub mod schema;
 mod section;
 pub mod setting;
+mod watch;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 pub use self::{
     amount::Amount,
+    check::Known,
     decode::Draft,
+    files::{Files, in_canary},
+    live::{Live, Overrides},
+    watch::Watch,
     learner::Learner,
     print::Effective,
     problem::{Place, Problem, Problems},
@@ -178,7 +185,11 @@ pub struct Loaded {
 
 /// Where keys were set; those that are missing have their defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origins(BTreeMap<(String, String), Place>);
+pub struct Origins(
+    BTreeMap<(String, String), Place>,
+    /// Those that an option of the command line decides.
+    BTreeMap<(String, String), &'static str>,
+);
 
 impl Origins {
     /// Where a key was set.
@@ -190,6 +201,9 @@ impl Origins {
     /// What an operator changes to get another answer: the key, and the file that has it or would have it.
     #[must_use]
     pub fn lever(&self, section: &str, key: &str) -> Lever {
+        if let Some(option) = self.1.get(&(section.to_owned(), key.to_owned())) {
+            return Lever::new(option);
+        }
         Lever::new(&match self.get(section, key) {
             Some(place) => {
                 format!(

@@ -28,10 +28,19 @@ impl Engine {
             return Err(error);
         }
         self.next_token += 1;
+        // What an earlier run left raised counts too.
+        for (knob, original) in &self.originals {
+            if let Some((ours, _)) = self.written.get(knob)
+                && self.governor.owner(&knob.tunable) == Some(&name)
+            {
+                self.governor.charge(knob, original, ours);
+            }
+        }
         self.tuners.push(Registered {
             token,
             tuner,
             source,
+            learner: None,
             counts: Counts::default(),
         });
         Ok(())
@@ -48,6 +57,11 @@ impl Engine {
         let gone = self.tuners.remove(index);
         // Fails only where the source has closed it already.
         let _ = self.epoll.delete(gone.source.fd());
+        // What it asked for in this very turn is not made any more.
+        for change in self.batch.extract_if(.., |change| change.tuner == name) {
+            let original = self.originals.get(&change.knob).unwrap_or(&change.old);
+            self.governor.release(&change.knob, original, &change.old);
+        }
         // Its keys are indices.
         self.onset.clear();
         let owned: Vec<String> = gone
@@ -82,6 +96,7 @@ impl Engine {
         let now = std::time::Instant::now();
         for (knob, _) in &report.restored {
             self.governor.harmed(knob, now);
+            self.governor.refund(knob);
         }
         for (knob, _) in &report.left {
             self.governor.hold(knob.clone(), "somebody".into());
@@ -91,6 +106,7 @@ impl Engine {
         self.originals.retain(|knob, _| stays(knob));
         self.written.retain(|knob, _| stays(knob));
         self.trials.retain(|knob, _| !wanted(knob));
+        self.outcomes.retain(|knob, _| !wanted(knob));
     }
 
     /// Passes a signal on to those other tuners that listen.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::{Knob, Machine, Tunable, Value};
+use crate::{Knob, Tunable, Value, machine};
 
 /// What a knob's values cost at worst, bytes.
 #[derive(Clone, Copy, Debug)]
@@ -38,16 +38,16 @@ impl Budget {
         tunable: &Tunable,
         current: &Value,
         target: &Value,
-        machine: &Machine,
+        page_size: u64,
     ) -> u64 {
         let known = self.charges.get(knob).copied();
         let original = known.map_or_else(
-            || tunable.cost.bytes(tunable, current, machine),
+            || tunable.cost.bytes(tunable, current, page_size),
             |known| known.original,
         );
         let raise = Charge {
             original,
-            present: tunable.cost.bytes(tunable, target, machine),
+            present: tunable.cost.bytes(tunable, target, page_size),
         }
         .raise();
         (self.spent - known.map_or(0, Charge::raise)).saturating_add(raise)
@@ -60,12 +60,12 @@ impl Budget {
         tunable: &Tunable,
         original: &Value,
         new: &Value,
-        machine: &Machine,
     ) {
         self.refund(knob);
+        let page_size = machine::page_size();
         let charge = Charge {
-            original: tunable.cost.bytes(tunable, original, machine),
-            present: tunable.cost.bytes(tunable, new, machine),
+            original: tunable.cost.bytes(tunable, original, page_size),
+            present: tunable.cost.bytes(tunable, new, page_size),
         };
         // What would overflow is kept at what fits, so that giving it back takes the same amount.
         let raise = charge.raise().min(u64::MAX - self.spent);

@@ -76,6 +76,8 @@ pub struct Governor {
     budget: Budget,
     /// When the last changes of all knobs were made.
     recent: VecDeque<Instant>,
+    /// Changes that were let through and are not made yet.
+    reserved: usize,
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -92,6 +94,7 @@ impl Governor {
             places: HashMap::new(),
             budget: Budget::default(),
             recent: VecDeque::new(),
+            reserved: 0,
         }
     }
 
@@ -256,7 +259,7 @@ impl Governor {
                 let lever = limits.changes_per_hour.lever.clone();
                 return Err(Refusal::HourlyLimit { changes: 0, lever });
             }
-            let changes = within_hour(&self.recent, now.instant);
+            let changes = within_hour(&self.recent, now.instant) + self.reserved;
             if changes >= self.policy.changes_per_hour_total {
                 let lever = self
                     .policy
@@ -283,12 +286,9 @@ impl Governor {
             });
         }
         if tunable.scope == Scope::Global && !self.policy.global {
-            let lever = self
-                .policy
-                .global_lever
-                .clone()
-                .unwrap_or_else(|| lever("global"));
-            return Err(Refusal::GlobalDenied { lever });
+            return Err(Refusal::GlobalDenied {
+                lever: lever("global"),
+            });
         }
         if !self.policy.places.is_all() {
             let unnamed = || knob.netns.to_string();
@@ -409,7 +409,7 @@ impl Governor {
         let spent = self.budget.spent();
         let then = self
             .budget
-            .spent_with(knob, tunable, current, target, machine);
+            .spent_with(knob, tunable, current, target, machine.page_size);
         let budget = self.policy.memory_budget.bytes(machine);
         if then <= budget || then <= spent {
             return Ok(());
@@ -438,16 +438,29 @@ impl Governor {
         }
         history.changes += 1;
         history.last = Some((now, direction));
+        self.reserved = self.reserved.saturating_sub(1);
         note(&mut history.recent, now, most);
         note(&mut self.recent, now, self.policy.changes_per_hour_total);
     }
 
     /// Notes what was written there, for the memory budget; `original` is the value before the first change.
-    pub fn charge(&mut self, knob: &Knob, original: &Value, new: &Value, machine: &Machine) {
-        if let Some(registered) = self.tunables.get(&knob.tunable) {
-            self.budget
-                .charge(knob, &registered.tunable, original, new, machine);
+    pub fn charge(&mut self, knob: &Knob, original: &Value, new: &Value) {
+        if let Some(Registered { tunable, .. }) = self.tunables.get(&knob.tunable) {
+            self.budget.charge(knob, tunable, original, new);
         }
+    }
+
+    /// Notes that a change was let through and is not made yet: the next decision counts it already. Then comes
+    /// [`changed`](Governor::changed), or [`release`](Governor::release).
+    pub fn reserve(&mut self, knob: &Knob, original: &Value, new: &Value) {
+        self.reserved += 1;
+        self.charge(knob, original, new);
+    }
+
+    /// Notes that a change could not be made, and `old` is there still.
+    pub fn release(&mut self, knob: &Knob, original: &Value, old: &Value) {
+        self.reserved = self.reserved.saturating_sub(1);
+        self.charge(knob, original, old);
     }
 
     /// Notes that a knob has its original value again.

@@ -111,8 +111,6 @@ pub struct Policy {
     pub memory_budget: Amount,
     /// Whether global tunables (one value for the host) may change.
     pub global: bool,
-    /// Who says that they may not, where it is not the key.
-    pub global_lever: Option<Lever>,
     /// Tunables that may change.
     pub tunables: Selection,
     /// Places where changes may be made.
@@ -174,7 +172,6 @@ impl From<&Loaded> for Policy {
             max_step,
             memory_budget,
             global,
-            global_lever: None,
             tunables: Selection { allow, deny },
             places: Selection {
                 allow: allow_places,

@@ -1,17 +1,18 @@
-//! `bpftune run` and `bpftune doctor`.
+//! `bpftune run`, and what every way to run the daemon shares.
 
 use std::{path::PathBuf, time::Instant};
 
 use bpftune_core::{
-    admin::{self, AdminWatch},
-    engine::{Engine, Settings},
+    control::Access,
+    engine::{Engine, Registration, Settings},
     governor::{Mode, Policy},
+    journal::Retention,
     privilege,
 };
 use clap::builder::PossibleValuesParser;
 use tracing_subscriber::EnvFilter;
 
-use crate::{Failure, status};
+use crate::exit::{self, Failure, Outcome};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -42,7 +43,10 @@ pub(crate) struct Args {
 
 use clap::builder::TypedValueParser as _;
 
-pub(crate) fn run(args: Args, state_dir: PathBuf, control: PathBuf) -> Result<(), Failure> {
+/// Where the journal is unless told otherwise.
+pub(crate) const STATE_DIR: &str = "/var/lib/bpftune";
+
+pub(crate) fn run(args: Args, state_dir: PathBuf, control: PathBuf) -> Outcome {
     let started = Instant::now();
     let Args {
         mode,
@@ -53,20 +57,9 @@ pub(crate) fn run(args: Args, state_dir: PathBuf, control: PathBuf) -> Result<()
         changes_per_hour,
         debug,
     } = args;
-    let default = if debug { "debug" } else { "info" };
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default)),
-        )
-        .with_target(false)
-        .with_writer(std::io::stderr)
-        .init();
+    log_to(debug, std::io::stderr);
     check_privilege()?;
-    let registrations = bpftune_tuners::ALL
-        .iter()
-        .filter(|(name, _)| tuner.is_empty() || tuner.iter().any(|wanted| wanted == name))
-        .map(|(_, load)| load())
-        .collect::<Result<Vec<_>, _>>()?;
+    let registrations = load(|name| tuner.is_empty() || tuner.iter().any(|t| t == name))?;
     let policy = Policy {
         mode,
         changes_per_hour,
@@ -77,10 +70,42 @@ pub(crate) fn run(args: Args, state_dir: PathBuf, control: PathBuf) -> Result<()
         policy,
         state_dir,
         control: Some(control),
+        access: Access::default(),
+        query_port: None,
+        retention: Retention::default(),
         keep,
         only_netns: netns,
     };
-    let engine = Engine::new(settings, registrations)?;
+    until_told(Engine::new(settings, registrations)?, started, mode, keep)
+}
+
+/// Sets the log up: one line an event, to `writer`.
+pub(crate) fn log_to<W>(debug: bool, writer: W)
+where
+    W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
+    let default = if debug { "debug" } else { "info" };
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default)),
+        )
+        .with_target(false)
+        .with_writer(writer)
+        .init();
+}
+
+/// Loads the tuners that `wanted` lets through.
+pub(crate) fn load(wanted: impl Fn(&str) -> bool) -> Result<Vec<Registration>, Failure> {
+    let registrations = bpftune_tuners::ALL
+        .iter()
+        .filter(|(name, _)| wanted(name))
+        .map(|(_, load)| load())
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(registrations)
+}
+
+/// Gives up what is not needed any more and runs until told to end.
+pub(crate) fn until_told(engine: Engine, started: Instant, mode: Mode, keep: bool) -> Outcome {
     privilege::drop_rest()?;
     engine.run(|| {
         let ms = started.elapsed().as_millis();
@@ -98,7 +123,7 @@ pub(crate) fn run(args: Args, state_dir: PathBuf, control: PathBuf) -> Result<()
     Ok(())
 }
 
-fn check_privilege() -> Result<(), Failure> {
+pub(crate) fn check_privilege() -> Outcome {
     let missing = privilege::missing()?;
     if missing.is_empty() {
         return Ok(());
@@ -108,44 +133,5 @@ fn check_privilege() -> Result<(), Failure> {
         text.push_str(&format!("  {capability}: to {what_for}\n"));
     }
     text.push_str("run it as root, or by a service manager that grants these capabilities");
-    Err(Failure(status::PRIVILEGE, text))
-}
-
-pub(crate) fn doctor() -> Result<(), Failure> {
-    let missing = privilege::missing()?;
-    for (capability, what_for) in privilege::REQUIRED {
-        let state = if missing.iter().any(|(other, _)| other == capability) {
-            "MISSING"
-        } else {
-            "ok"
-        };
-        println!("{state:8} {capability}: to {what_for}");
-    }
-    let btf = std::path::Path::new("/sys/kernel/btf/vmlinux").exists();
-    println!(
-        "{:8} kernel type information (/sys/kernel/btf/vmlinux)",
-        if btf { "ok" } else { "MISSING" }
-    );
-    check_privilege()?;
-    let mut off = 0;
-    let mut show = |owner: &str, hooks: &[bpftune_core::bpf::HookStatus]| {
-        for hook in hooks {
-            off += usize::from(hook.off.is_some());
-            match &hook.off {
-                None => println!("ok       {owner}: {} ({})", hook.name, hook.section),
-                Some(why) => println!("OFF      {owner}: {} ({}): {why}", hook.name, hook.section),
-            }
-        }
-    };
-    show(admin::NAME, AdminWatch::new()?.hooks());
-    for (name, load) in bpftune_tuners::ALL {
-        show(name, load()?.source.hooks());
-    }
-    if off > 0 {
-        return Err(Failure(
-            status::FAILED,
-            format!("{off} hooks are off; what they watch is not tuned"),
-        ));
-    }
-    Ok(())
+    Err(Failure(exit::PRIVILEGE, text))
 }
