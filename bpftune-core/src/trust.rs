@@ -42,11 +42,15 @@ impl Trust {
         let what = what.display();
         if stat.st_uid != 0 && stat.st_uid != self.user {
             let uid = stat.st_uid;
-            return Err(format!("{what} belongs to user {uid}, who could change it: chown root"));
+            return Err(format!(
+                "{what} belongs to user {uid}, who could change it: chown root"
+            ));
         }
         if stat.st_mode & 0o022 != 0 {
             let mode = stat.st_mode & 0o7777;
-            return Err(format!("{what} can be written by others (mode {mode:o}): chmod go-w"));
+            return Err(format!(
+                "{what} can be written by others (mode {mode:o}): chmod go-w"
+            ));
         }
         Ok(())
     }
@@ -131,7 +135,10 @@ impl TrustedDir {
             Ok(fd) => fd,
             Err(Errno::ENOENT) => return Ok(None),
             Err(Errno::ELOOP) => {
-                return Err(format!("{} is a link: put the file itself there", path.display()));
+                return Err(format!(
+                    "{} is a link: put the file itself there",
+                    path.display()
+                ));
             }
             Err(errno) => return Err(cannot(errno.into())),
         };
@@ -141,7 +148,10 @@ impl TrustedDir {
         }
         self.trust.check(&path, &stat)?;
         let mut bytes = Vec::new();
-        File::from(fd).take(most + 1).read_to_end(&mut bytes).map_err(cannot)?;
+        File::from(fd)
+            .take(most + 1)
+            .read_to_end(&mut bytes)
+            .map_err(cannot)?;
         Ok(Some(bytes))
     }
 }
@@ -173,9 +183,17 @@ mod tests {
         assert_eq!(trusted.read("a", 1).unwrap().unwrap(), b"on");
         assert_eq!(trusted.read("d", 100).unwrap(), None);
         let error = trusted.read("b", 100).unwrap_err();
-        assert!(error.contains("mode 666") && error.contains("chmod go-w"), "{error}");
+        assert!(
+            error.contains("mode 666") && error.contains("chmod go-w"),
+            "{error}"
+        );
         assert!(trusted.read("c", 100).unwrap_err().contains("link"));
-        assert!(trusted.read(".", 100).unwrap_err().contains("no regular file"));
+        assert!(
+            trusted
+                .read(".", 100)
+                .unwrap_err()
+                .contains("no regular file")
+        );
     }
 
     #[test]
@@ -191,7 +209,12 @@ mod tests {
         assert!(Trust::own().directory(&inner).unwrap().is_some());
         chmod(&inner, 0o1777);
         assert!(Trust::own().directory(&inner).is_err());
-        assert!(Trust::own().directory(&dir.path().join("none/at/all")).unwrap().is_none());
+        assert!(
+            Trust::own()
+                .directory(&dir.path().join("none/at/all"))
+                .unwrap()
+                .is_none()
+        );
         assert!(Trust::own().directory(Path::new("relative")).is_err());
     }
 
@@ -207,6 +230,9 @@ mod tests {
         std::os::unix::fs::chown(&file, Some(65534), None).unwrap();
         let trusted = Trust::ROOT.directory(dir.path()).unwrap().unwrap();
         let error = trusted.read("theirs", 10).unwrap_err();
-        assert!(error.contains("user 65534") && error.contains("chown root"), "{error}");
+        assert!(
+            error.contains("user 65534") && error.contains("chown root"),
+            "{error}"
+        );
     }
 }

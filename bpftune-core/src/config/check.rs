@@ -44,18 +44,33 @@ impl Loaded {
     /// # Errors
     /// Everything that does not fit.
     pub fn check(&self, known: &Known<'_>) -> Result<(), Problems> {
-        let tunables: Vec<Tunable> = known.tuners.iter().flat_map(|tuner| tuner.tunables()).collect();
-        let mut against = Against { loaded: self, known, tunables, problems: Vec::new() };
+        let tunables: Vec<Tunable> = known
+            .tuners
+            .iter()
+            .flat_map(|tuner| tuner.tunables())
+            .collect();
+        let mut against = Against {
+            loaded: self,
+            known,
+            tunables,
+            problems: Vec::new(),
+        };
         against.tuners();
         against.tunables();
         against.selections();
-        if against.problems.is_empty() { Ok(()) } else { Err(Problems(against.problems)) }
+        if against.problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Problems(against.problems))
+        }
     }
 
     /// Where any key of a section was set first.
     fn section_place(&self, section: &str) -> Option<Place> {
         let keys = self.origins.0.iter().filter(|((of, _), _)| of == section);
-        keys.map(|(_, place)| place).min_by_key(|place| (place.line, place.column)).cloned()
+        keys.map(|(_, place)| place)
+            .min_by_key(|place| (place.line, place.column))
+            .cloned()
     }
 }
 
@@ -112,10 +127,18 @@ impl Against<'_> {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         for (glob, section) in &self.loaded.config.tunable {
             let in_file = section_name("tunable", glob.as_str());
-            let fitting: Vec<Tunable> =
-                self.tunables.iter().filter(|t| glob.matches(&t.name)).cloned().collect();
+            let fitting: Vec<Tunable> = self
+                .tunables
+                .iter()
+                .filter(|t| glob.matches(&t.name))
+                .cloned()
+                .collect();
             if fitting.is_empty() {
-                let what = if glob.is_exact() { "unknown tunable" } else { "no tunable fits" };
+                let what = if glob.is_exact() {
+                    "unknown tunable"
+                } else {
+                    "no tunable fits"
+                };
                 if let Some(hint) = self.hint(glob.as_str(), &names, "tunables") {
                     let place = self.loaded.section_place(&in_file);
                     self.at(place, format!("{what} \"{glob}\""), hint);
@@ -133,15 +156,23 @@ impl Against<'_> {
         let machine = self.known.machine;
         // With nothing in use: what is possible at all, not what is just now.
         let ranges = tunable.bound.ranges(&machine.idle());
-        let Some(&(low, high)) = ranges.last() else { return };
+        let Some(&(low, high)) = ranges.last() else {
+            return;
+        };
         let mut resolved = [None, None];
-        for (i, (key, amount)) in [("min", section.min), ("max", section.max)].into_iter().enumerate() {
+        for (i, (key, amount)) in [("min", section.min), ("max", section.max)]
+            .into_iter()
+            .enumerate()
+        {
             let Some(amount) = amount else { continue };
             let place = self.loaded.origin(in_file, key).cloned();
             let Some(number) = amount.in_unit(&tunable.unit, machine) else {
                 // A pattern takes in what it fits.
                 if exact {
-                    let what = format!("{key} {amount} makes no sense: {} is in {}", tunable.name, tunable.unit);
+                    let what = format!(
+                        "{key} {amount} makes no sense: {} is in {}",
+                        tunable.name, tunable.unit
+                    );
                     self.at(place, what, "write a plain number".into());
                 }
                 continue;
@@ -150,8 +181,13 @@ impl Against<'_> {
             let beyond = number < low || number > high;
             // A pattern's maximum may lie above one tunable's own: the lower of the two holds. A minimum above it
             // would leave nothing.
-            if beyond && (exact || (key == "min" && number > high) || (key == "max" && number < low)) {
-                let what = format!("{key} {amount} is {number}, outside of what {} allows", tunable.name);
+            if beyond
+                && (exact || (key == "min" && number > high) || (key == "max" && number < low))
+            {
+                let what = format!(
+                    "{key} {amount} is {number}, outside of what {} allows",
+                    tunable.name
+                );
                 let hint = format!("on this machine from {low} to {high} {}", tunable.unit);
                 self.at(place, what, hint);
             }
@@ -160,7 +196,10 @@ impl Against<'_> {
             && min > max
         {
             let place = self.loaded.later(in_file, "min", "max");
-            let what = format!("min is {min} and above max, which is {max}, for {}", tunable.name);
+            let what = format!(
+                "min is {min} and above max, which is {max}, for {}",
+                tunable.name
+            );
             self.at(place, what, format!("change min or max in [{in_file}]"));
         }
     }

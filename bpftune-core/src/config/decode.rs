@@ -8,7 +8,7 @@ use std::{
 
 use toml::de::{DeTable, DeValue};
 
-use super::{files::LARGEST, Config, Loaded, Place, Problem, Problems, problem, section_name};
+use super::{Config, Loaded, Place, Problem, Problems, files::LARGEST, problem, section_name};
 use crate::{governor::Glob, near::nearest};
 
 /// A configuration that is being put together from files.

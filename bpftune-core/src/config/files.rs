@@ -82,6 +82,15 @@ impl Files {
     }
 }
 
+/// Whether plugins may be loaded, so that there may be tuners of other names.
+#[must_use]
+pub fn plugins_present(loaded: &Loaded) -> bool {
+    let plugins = &loaded.config.plugins;
+    let has_any =
+        |path: &PathBuf| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    plugins.enabled && plugins.directories.iter().any(has_any)
+}
+
 /// Whether this host is among the first of its fleet.
 ///
 /// # Errors
@@ -100,13 +109,21 @@ pub fn in_canary(loaded: &Loaded) -> Result<bool, Problems> {
     match id {
         Ok(id) => Ok(governor::canary(&id, percent)),
         Err(why) => {
-            let message = format!("cannot read the host's id from {}: {why}", canary.host_id.display());
-            let key = if loaded.origin("canary", "host_id").is_some() { "host_id" } else { "percent" };
+            let message = format!(
+                "cannot read the host's id from {}: {why}",
+                canary.host_id.display()
+            );
+            let key = if loaded.origin("canary", "host_id").is_some() {
+                "host_id"
+            } else {
+                "percent"
+            };
             let problem = match loaded.origin("canary", key) {
                 Some(place) => Problem::at(place.clone(), message),
                 None => Problem::new(message),
             };
-            let hint = "systemd-machine-id-setup makes one, and host_id in [canary] names another file";
+            let hint =
+                "systemd-machine-id-setup makes one, and host_id in [canary] names another file";
             Err(problem.hint(hint).into())
         }
     }

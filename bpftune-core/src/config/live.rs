@@ -53,16 +53,26 @@ impl Live {
     /// The governor's part.
     #[must_use]
     pub fn policy(&self) -> Policy {
-        let Overrides { mode, no_global, changes_per_hour, max_step, exit: _ } = self.overrides.clone();
+        let Overrides {
+            mode,
+            no_global,
+            changes_per_hour,
+            max_step,
+            exit: _,
+        } = self.overrides.clone();
         let mut policy = Policy::from(&self.loaded);
         if let Some(mode) = mode {
             policy.mode = mode;
             policy.most = Some((mode, Lever::new("--mode on the command line")));
-            policy.origins.option("governor", "mode", "--mode on the command line");
+            policy
+                .origins
+                .option("governor", "mode", "--mode on the command line");
         }
         if no_global {
             policy.global = false;
-            policy.origins.option("governor", "global", "--no-global on the command line");
+            policy
+                .origins
+                .option("governor", "global", "--no-global on the command line");
         }
         if let Some(most) = changes_per_hour {
             policy.changes_per_hour = most;
@@ -84,7 +94,9 @@ impl Live {
     /// What happens to changed values at the end.
     #[must_use]
     pub fn exit(&self) -> ExitPolicy {
-        self.overrides.exit.unwrap_or(self.loaded.config.daemon.exit)
+        self.overrides
+            .exit
+            .unwrap_or(self.loaded.config.daemon.exit)
     }
 
     /// What differs, line by line, for a log. Keys that a running daemon does not take up say so.
@@ -92,18 +104,28 @@ impl Live {
     pub fn differences(old: &Loaded, new: &Loaded) -> Vec<String> {
         let (old, new) = (old.effective(), new.effective());
         let find = |all: &[Effective], key: &Effective| {
-            all.iter().find(|other| other.section == key.section && other.key == key.key).cloned()
+            all.iter()
+                .find(|other| other.section == key.section && other.key == key.key)
+                .cloned()
         };
         let mut lines = Vec::new();
         let line = |key: &Effective, before: &str, after: &str| {
-            let Effective { section, key: name, .. } = key;
-            let later = if at_start_only(section, name) { " (at the next start)" } else { "" };
+            let Effective {
+                section, key: name, ..
+            } = key;
+            let later = if at_start_only(section, name) {
+                " (at the next start)"
+            } else {
+                ""
+            };
             format!("[{section}] {name}: {before} -> {after}{later}")
         };
         for key in &new {
             match find(&old, key) {
                 None => lines.push(line(key, "unset", &key.value)),
-                Some(before) if before.value != key.value => lines.push(line(key, &before.value, &key.value)),
+                Some(before) if before.value != key.value => {
+                    lines.push(line(key, &before.value, &key.value))
+                }
                 Some(_) => {}
             }
         }

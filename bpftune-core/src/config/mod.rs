@@ -35,13 +35,13 @@ pub use self::{
     amount::Amount,
     check::Known,
     decode::Draft,
-    files::{Files, in_canary},
-    live::{Live, Overrides},
-    watch::Watch,
+    files::{Files, in_canary, plugins_present},
     learner::Learner,
+    live::{Live, Overrides},
     print::Effective,
     problem::{Place, Problem, Problems},
     section::{Key, Section},
+    watch::Watch,
 };
 use crate::governor::{Glob, Lever};
 

@@ -5,6 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::governor::Mode;
 
+mod fit;
+mod on_disk;
+
 fn read(text: &str) -> Result<Loaded, Problems> {
     let mut draft = Draft::default();
     draft.add("test.toml", text);

@@ -111,7 +111,10 @@ impl Watch {
         while let Ok(events) = self.inotify.read_events() {
             for event in events {
                 changed |= self.concerns(&event);
-                if event.mask.intersects(AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_MOVE_SELF) {
+                if event
+                    .mask
+                    .intersects(AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_MOVE_SELF)
+                {
                     self.forget_one(event.wd);
                 }
             }

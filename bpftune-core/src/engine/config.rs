@@ -5,7 +5,7 @@ use nix::sys::epoll::EpollFlags;
 use super::{Engine, TOKEN_CONFIG};
 use crate::{
     Machine, Result,
-    config::{Known, Live, Loaded, Problem, Problems, Watch, in_canary},
+    config::{Known, Live, Loaded, Problem, Problems, Watch, in_canary, plugins_present},
 };
 
 impl Engine {
@@ -26,13 +26,13 @@ impl Engine {
     }
 
     fn check_config(&self, loaded: &Loaded) -> Result<(), Problems> {
-        let machine = Machine::now()
-            .map_err(|error| Problems::from(Problem::new(error.to_string())))?;
+        let machine =
+            Machine::now().map_err(|error| Problems::from(Problem::new(error.to_string())))?;
         // A tuner that was left out is no mistake in the files.
         let off = loaded.config.tuner.values().any(|tuner| !tuner.enabled);
         loaded.check(&Known {
             tuners: self.tuners.iter().map(|t| t.tuner.as_ref()).collect(),
-            others: off || self.settings.other_tuners,
+            others: off || self.settings.other_tuners || plugins_present(loaded),
             machine: &machine,
         })
     }
@@ -58,7 +58,10 @@ impl Engine {
             Err(problems) => {
                 // Said once for each state of the files.
                 if live.refused.as_ref() != Some(&problems) {
-                    tracing::error!("{why}, and the old configuration stays: {}", problems.line());
+                    tracing::error!(
+                        "{why}, and the old configuration stays: {}",
+                        problems.line()
+                    );
                 }
                 live.refused = Some(problems);
                 self.settings.config = Some(live);
@@ -85,6 +88,26 @@ impl Engine {
                 differences.iter().for_each(|line| tracing::info!("{line}"));
             }
         }
+    }
+
+    /// The files that hold.
+    pub(super) fn config_files(&self) -> Vec<String> {
+        let files = self
+            .settings
+            .config
+            .iter()
+            .flat_map(|live| &live.loaded.files);
+        files.map(|file| file.display().to_string()).collect()
+    }
+
+    /// What is wrong with the files as they are now, where the ones that hold are older.
+    pub(super) fn config_error(&self) -> Option<String> {
+        self.settings
+            .config
+            .as_ref()?
+            .refused
+            .as_ref()
+            .map(Problems::line)
     }
 
     /// Gives each tuner the learner that the files name, or its own again.

@@ -35,11 +35,11 @@ use crate::{
     Error, Knob, Machine, NetnsCookie, Result, Signal, Source, Tuner, Value,
     admin::AdminWatch,
     bpf::HookStatus,
-    control::{self, Event, Server},
     config::{Live, Watch},
-    governor::{ExitPolicy, Governor, Policy},
-    learner::Spec,
+    control::{self, Event, Server},
+    governor::{ExitPolicy, Governor, Mode, Policy},
     journal::{Journal, OriginalState, Retention},
+    learner::Spec,
     netns::Namespaces,
     restore, sysctl,
     trial::{Guards, Outcome, Trial},
@@ -238,6 +238,18 @@ impl Engine {
         engine.log_hooks();
         engine.prune(PRUNE_AT_START);
         Ok(engine)
+    }
+
+    /// How far to go where no section says more.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.governor.policy().mode
+    }
+
+    /// What happens to changed values at the end, as the configuration is now.
+    #[must_use]
+    pub fn exit(&self) -> ExitPolicy {
+        self.settings.exit
     }
 
     /// Has every event told to `observer` too, as watchers are told, from the engine's own thread.
@@ -493,7 +505,11 @@ impl Engine {
             ExitPolicy::Restore => false,
             ExitPolicy::RestoreIfWorse => outcomes.get(knob) == Some(&Outcome::Better),
         };
-        for knob in self.originals.keys().filter(|knob| stays(knob, &self.outcomes)) {
+        for knob in self
+            .originals
+            .keys()
+            .filter(|knob| stays(knob, &self.outcomes))
+        {
             tracing::info!("keeps {knob}; `bpftune revert` restores it");
             if let Err(error) = self.journal.close(knob, OriginalState::Kept, how) {
                 tracing::warn!("{error}");

@@ -54,13 +54,7 @@ impl Budget {
     }
 
     /// Notes that a value was written.
-    pub(super) fn charge(
-        &mut self,
-        knob: &Knob,
-        tunable: &Tunable,
-        original: &Value,
-        new: &Value,
-    ) {
+    pub(super) fn charge(&mut self, knob: &Knob, tunable: &Tunable, original: &Value, new: &Value) {
         self.refund(knob);
         let page_size = machine::page_size();
         let charge = Charge {

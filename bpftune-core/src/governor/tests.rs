@@ -3,10 +3,10 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    Bound, Cost, NetnsCookie,
-    config::{Amount, Draft, schema},
-};
+use crate::{Bound, Cost, NetnsCookie};
+
+mod files;
+mod properties;
 
 const NAME: &str = "net.ipv4.tcp_rmem";
 

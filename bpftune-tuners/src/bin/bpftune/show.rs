@@ -48,6 +48,13 @@ pub(crate) fn status(args: Json, control: &Path) -> Outcome {
             status.state_dir,
             status.map_bytes / 1024
         );
+        match &status.config_files[..] {
+            [] => println!("configuration: no files, the defaults hold"),
+            files => println!("configuration: {}", files.join(", ")),
+        }
+        if let Some(error) = &status.config_error {
+            println!("CONFIGURATION REFUSED, the one before holds: {error}");
+        }
         let hooks: Vec<_> = status
             .hooks
             .iter()
