@@ -67,9 +67,28 @@ impl Daemon {
         netns: &[&Netns],
         args: &[&str],
     ) -> Result<Daemon> {
+        Daemon::launch(binary, state, &["run"], netns, args)
+    }
+
+    /// A daemon with the classic flags, of which `-s` must be one: its log is read.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn start_classic(binary: &Path, netns: &[&Netns], flags: &[&str]) -> Result<Daemon> {
+        let state = tempfile::tempdir().map_err(Error::doing("cannot make a directory"))?;
+        Daemon::launch(binary, Arc::new(state), flags, netns, &[])
+    }
+
+    fn launch(
+        binary: &Path,
+        state: Arc<tempfile::TempDir>,
+        first: &[&str],
+        netns: &[&Netns],
+        args: &[&str],
+    ) -> Result<Daemon> {
         let mut command = Command::new(binary);
         command
-            .arg("run")
+            .args(first)
             .arg("--state-dir")
             .arg(state.path().join("state"));
         command.arg("--control").arg(state.path().join("control"));

@@ -46,7 +46,7 @@ fn tunes_explains_and_restores() {
         assert!(out.contains(part), "{part} is not in:\n{out}");
     }
     let (code, _, err) = daemon.command(&["explain", "D999"]).unwrap();
-    assert!(code == Some(1) && err.contains("D999"), "{err}");
+    assert!(code == Some(66) && err.contains("D999"), "{err}");
     let (code, out, _) = daemon.command(&["status"]).unwrap();
     assert!(
         code == Some(0) && out.contains("attached") && out.contains(RMEM),
@@ -631,8 +631,13 @@ fn wrong_words_name_the_near_ones() {
 #[test]
 fn no_daemon_is_said() {
     let state = tempfile::tempdir().unwrap();
-    for (args, part) in [(["status"], "bpftune run"), (["revert"], "no journal")] {
+    for (args, status, part) in [
+        (["status"], 69, "bpftune run"),
+        (["plan"], 69, "bpftune run"),
+        (["revert"], 66, "no journal"),
+        (["diff"], 66, "no journal"),
+    ] {
         let (code, _, err) = command(&binary().unwrap(), &state, &args).unwrap();
-        assert!(code == Some(1) && err.contains(part), "{err}");
+        assert!(code == Some(status) && err.contains(part), "{code:?} {err}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{NetnsCookie, Value};
+use crate::{NetnsCookie, Value, journal::DecisionId};
 
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -73,7 +73,10 @@ pub enum Error {
         source: io::Error,
     },
     /// Two tuners claim one tunable.
-    #[error("tuner {second} declares {tunable}, which tuner {first} owns: disable one of the two")]
+    #[error(
+        "tuner {second} declares {tunable}, which tuner {first} owns: \
+         write `enabled = false` into [tuner.{second}] or [tuner.{first}] of /etc/bpftune/bpftune.toml"
+    )]
     Owner {
         /// The tunable.
         tunable: String,
@@ -81,6 +84,12 @@ pub enum Error {
         first: String,
         /// Who came second.
         second: String,
+    },
+    /// Two tuners have one name.
+    #[error("there is a tuner named {name} already: give the second another name, or disable one")]
+    Name {
+        /// The name.
+        name: String,
     },
     /// The journal cannot be used.
     #[error(transparent)]
@@ -104,6 +113,40 @@ pub enum Error {
         /// libbpf's answer.
         source: libbpf_rs::Error,
     },
+    /// No daemon listens.
+    #[error("no bpftune listens on {}: start it with `bpftune run`", path.display())]
+    NoDaemon {
+        /// The control socket.
+        path: PathBuf,
+    },
+    /// The caller may not do that.
+    #[error("{0}")]
+    Denied(String),
+    /// There is no such decision.
+    #[error(
+        "there is no decision {id}{}: see `bpftune history`",
+        newest.map_or(String::new(), |newest| format!(", the newest is {newest}"))
+    )]
+    NoSuchDecision {
+        /// What was asked for.
+        id: DecisionId,
+        /// What there is.
+        newest: Option<DecisionId>,
+    },
+    /// There is no such tuner.
+    #[error(
+        "there is no tuner \"{name}\"{}: see `bpftune tuners`",
+        near.as_ref().map_or(String::new(), |near| format!(", did you mean \"{near}\"?"))
+    )]
+    NoSuchTuner {
+        /// What was asked for.
+        name: String,
+        /// What may have been meant.
+        near: Option<String>,
+    },
+    /// The configuration is refused.
+    #[error("the configuration is refused:\n{0}")]
+    Config(#[from] crate::config::Problems),
     /// The daemon answered a control call with an error, or not at all.
     #[error("{0}")]
     Control(String),

@@ -13,6 +13,7 @@
 //! * [`Journal`](journal::Journal): an SQLite database; every write is announced in it first.
 //! * [`trial`]: did the change help?
 //! * [`Engine`](engine::Engine): one epoll loop on one thread that ties them together.
+//! * [`config`]: the operator's files: what may change, how far and how often.
 //! * [`control`]: Varlink on a Unix socket.
 //! * [`bpf`]: loads BPF objects hook by hook, so that a refused hook costs only itself.
 //!
@@ -22,6 +23,7 @@
 
 pub mod admin;
 pub mod bpf;
+pub mod config;
 pub mod control;
 pub mod engine;
 mod error;
@@ -29,12 +31,16 @@ pub mod governor;
 pub mod journal;
 pub mod learner;
 pub mod machine;
+pub mod near;
 pub mod netns;
 pub mod privilege;
 pub mod restore;
 mod signal;
+pub mod sim;
+pub mod stats;
 pub mod sysctl;
 pub mod trial;
+pub mod trust;
 mod tunable;
 mod tuner;
 mod value;
@@ -43,6 +49,6 @@ pub use error::{Error, Result};
 pub use machine::Machine;
 pub use netns::NetnsCookie;
 pub use signal::{Figure, Signal};
-pub use tunable::{Bound, Knob, Scope, Tunable};
+pub use tunable::{Bound, Cost, Knob, Scope, Tunable};
 pub use tuner::{Proposal, Source, Tuner, Urgency, View};
 pub use value::Value;

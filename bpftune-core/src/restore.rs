@@ -4,7 +4,7 @@ use std::{fmt, fs, path::Path};
 
 use crate::{
     Error, Knob, Result, Value,
-    journal::{self, Hold, Journal, Original, OriginalState},
+    journal::{self, Closed, Hold, Journal, Original, OriginalState},
     netns::Namespaces,
     sysctl,
 };
@@ -53,7 +53,7 @@ impl fmt::Display for Report {
 /// Whose the present value of a knob is.
 enum Whose {
     Original,
-    Ours,
+    Ours(Value),
     Somebodys(Value),
     Gone,
     Unreadable(String),
@@ -62,7 +62,7 @@ enum Whose {
 fn whose(namespaces: &mut Namespaces, original: &Original) -> Whose {
     match sysctl::read(namespaces, &original.knob) {
         Ok(now) if now == original.value => Whose::Original,
-        Ok(now) if original.ours.contains(&now) => Whose::Ours,
+        Ok(now) if original.ours.contains(&now) => Whose::Ours(now),
         Ok(now) => Whose::Somebodys(now),
         Err(Error::NetnsGone(_)) => Whose::Gone,
         Err(error) => Whose::Unreadable(error.to_string()),
@@ -88,14 +88,15 @@ pub(crate) fn restore_these(
     namespaces: &mut Namespaces,
 ) -> Report {
     let mut report = Report::default();
+    let mut closed = Vec::new();
     for original in originals {
         let knob = original.knob.clone();
-        let (state, note) = match whose(namespaces, &original) {
-            Whose::Original => (OriginalState::Restored, "was back already"),
-            Whose::Ours => match sysctl::write(namespaces, &knob, &original.value) {
+        let (state, note, wrote_over) = match whose(namespaces, &original) {
+            Whose::Original => (OriginalState::Restored, "was back already", None),
+            Whose::Ours(ours) => match sysctl::write(namespaces, &knob, &original.value) {
                 Ok(()) => {
-                    report.restored.push((knob.clone(), original.value));
-                    (OriginalState::Restored, "")
+                    report.restored.push((knob, original.value.clone()));
+                    (OriginalState::Restored, "", Some(ours))
                 }
                 Err(error) => {
                     report.failed.push((knob, error.to_string()));
@@ -109,24 +110,30 @@ pub(crate) fn restore_these(
                     by: "somebody".into(),
                     value: now.to_string(),
                 };
-                report.left.push((knob.clone(), now));
+                report.left.push((knob, now));
                 if let Err(error) = journal.hold(&hold) {
                     tracing::warn!("{error}");
                 }
-                (OriginalState::Admin, "somebody else wrote it")
+                (OriginalState::Admin, "somebody else wrote it", None)
             }
             Whose::Gone => {
-                report.gone.push(knob.clone());
-                (OriginalState::Gone, "the namespace is gone")
+                report.gone.push(knob);
+                (OriginalState::Gone, "the namespace is gone", None)
             }
             Whose::Unreadable(why) => {
                 report.failed.push((knob, why));
                 continue;
             }
         };
-        if let Err(error) = journal.close(&knob, state, note) {
-            tracing::warn!("{error}");
-        }
+        closed.push(Closed {
+            original,
+            state,
+            note,
+            wrote_over,
+        });
+    }
+    if let Err(error) = journal.close_all(&closed) {
+        tracing::warn!("{error}");
     }
     report
 }
@@ -169,7 +176,7 @@ pub fn salvage(state_dir: &Path, scratch: &Path, namespaces: &mut Namespaces) ->
     };
     for original in originals {
         match whose(namespaces, &original) {
-            Whose::Ours => found.safe.push(original),
+            Whose::Ours(_) => found.safe.push(original),
             Whose::Original | Whose::Gone => {}
             Whose::Somebodys(_) | Whose::Unreadable(_) => found.unsure.push(original),
         }

@@ -2,7 +2,10 @@
 
 use std::{os::fd::BorrowedFd, time::Duration};
 
-use crate::{Knob, Machine, NetnsCookie, Result, Signal, Tunable, Value, bpf::HookStatus};
+use crate::{
+    Knob, Machine, NetnsCookie, Result, Signal, Tunable, Value, bpf::HookStatus,
+    governor::Decision, learner::Spec,
+};
 
 /// Turns signals into proposals.
 ///
@@ -11,16 +14,48 @@ use crate::{Knob, Machine, NetnsCookie, Result, Signal, Tunable, Value, bpf::Hoo
 /// [`Governor`](crate::governor::Governor) decides and the engine writes.
 pub trait Tuner {
     /// Its name, as in the config and on the command line: "tcp-buffer".
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// What it does, in one sentence.
-    fn about(&self) -> &'static str;
+    fn about(&self) -> &str;
 
     /// The tunables it owns. Two tuners that declare the same are refused at start.
     fn tunables(&self) -> Vec<Tunable>;
 
+    /// Whether this learner would do.
+    ///
+    /// # Errors
+    /// Why not, and which would.
+    fn check_learner(&self, learner: &Spec) -> Result<(), String> {
+        let _ = learner;
+        Err(format!("{} has no learner to choose", self.name()))
+    }
+
+    /// Takes the operator's learner, which [`check_learner`](Tuner::check_learner) found good, or its own again.
+    fn set_learner(&mut self, learner: Option<&Spec>) {
+        let _ = learner;
+    }
+
     /// What should change because of this signal: mostly nothing.
     fn on_signal(&mut self, signal: &Signal, view: &dyn View) -> Vec<Proposal>;
+
+    /// Whether its own signals need no second one: its source watched for long enough before it spoke.
+    /// Else the engine passes on the second signal of a series, for one may be chance.
+    fn acts_at_once(&self) -> bool {
+        false
+    }
+
+    /// Whether it wants other tuners' signals of this scenario too. It gets each of them, the first of
+    /// a series as well.
+    fn listens(&self, scenario: &str) -> bool {
+        let _ = scenario;
+        false
+    }
+
+    /// What became of a proposal of its own.
+    fn decided(&mut self, proposal: &Proposal, decision: &Decision) {
+        let _ = (proposal, decision);
+    }
 
     /// The host is short of memory (PSI): what can be given back? Called at most every two seconds.
     fn on_memory_pressure(&mut self, view: &dyn View) -> Vec<Proposal> {

@@ -64,6 +64,24 @@ impl Value {
         )
     }
 
+    /// This value, with each number at most the share of `from`'s away from it; at least one, so that there is always a
+    /// way.
+    #[must_use]
+    pub fn nearer(&self, from: &Value, share: f64) -> Value {
+        Value(
+            self.0
+                .iter()
+                .enumerate()
+                .map(|(i, &n)| {
+                    from.0.get(i).map_or(n, |&old| {
+                        let step = (((old as f64).abs() * share) as i64).max(1);
+                        n.clamp(old.saturating_sub(step), old.saturating_add(step))
+                    })
+                })
+                .collect(),
+        )
+    }
+
     /// Whether going from `old` to `self` raises, lowers or mixes: the sign of the last number
     /// that differs.
     #[must_use]
@@ -147,6 +165,21 @@ mod tests {
         assert_eq!(old.with_last(4).direction_from(&old), 1);
         assert_eq!(old.with_last(2).direction_from(&old), -1);
         assert_eq!(old.direction_from(&old), 0);
+    }
+
+    #[test]
+    fn comes_no_nearer_than_a_step() {
+        let old = Value::new([4096, 131_072, 800]);
+        let step = |last: i64| old.with_last(last).nearer(&old, 0.125).last();
+        assert_eq!(
+            [step(10_000), step(850), step(0), step(800)],
+            [900, 850, 700, 800]
+        );
+        assert_eq!(
+            Value::from(9).nearer(&Value::from(0), 0.125),
+            Value::from(1)
+        );
+        let _ = Value::from(i64::MAX).nearer(&Value::from(i64::MIN), 0.125);
     }
 
     #[test]

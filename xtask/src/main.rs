@@ -57,12 +57,12 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Compare making processes with other ways to do it, against goals
+    /// Measure against goals: making processes beside other ways, a journal commit beside a bare write
     Bench {
         /// What is measured
-        #[arg(value_parser = ["spawn"])]
+        #[arg(value_parser = ["journal", "spawn"])]
         name: String,
-        /// Arguments of the bench: --quick, --json, --report
+        /// Arguments of the bench: --quick, --json, and others of its own
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

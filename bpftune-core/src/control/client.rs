@@ -10,30 +10,33 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value as Json, json};
 
-use super::{Explanation, History, INTERFACE, Rearmed, Reverted, Status};
-use crate::{Error, Result};
+use super::{Event, INTERFACE, Watched};
+use crate::{Error, Result, journal::DecisionId};
 
 /// A connection to a daemon.
 pub struct Client {
     stream: BufReader<UnixStream>,
 }
 
+fn broken(error: impl std::fmt::Display) -> Error {
+    Error::Control(format!("the daemon does not answer: {error}"))
+}
+
 impl Client {
     /// Connects to the daemon's socket.
     ///
     /// # Errors
-    /// Where no daemon listens there.
+    /// [`Error::NoDaemon`] where none listens there, [`Error::Denied`] where the caller may not connect.
     pub fn connect(path: &Path) -> Result<Client> {
-        let stream = UnixStream::connect(path).map_err(|error| {
-            Error::Control(match error.kind() {
-                ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                    format!(
-                        "no bpftune listens on {}: start it with `bpftune run`",
-                        path.display()
-                    )
-                }
-                _ => format!("cannot connect to {}: {error}", path.display()),
-            })
+        let stream = UnixStream::connect(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::NoDaemon {
+                path: path.to_owned(),
+            },
+            ErrorKind::PermissionDenied => Error::Denied(format!(
+                "you may not connect to {}: root may, and members of the group that the socket belongs to",
+                path.display()
+            )),
+            _ => Error::Control(format!("cannot connect to {}: {error}", path.display())),
         })?;
         let timeout = Some(Duration::from_secs(10));
         stream
@@ -56,13 +59,35 @@ impl Client {
         method: &str,
         parameters: impl Serialize,
     ) -> Result<T> {
-        let broken =
-            |error: std::io::Error| Error::Control(format!("the daemon does not answer: {error}"));
-        let message =
-            json!({ "method": format!("{INTERFACE}.{method}"), "parameters": json!(parameters) });
+        self.send(
+            json!({ "method": format!("{INTERFACE}.{method}"), "parameters": json!(parameters) }),
+        )?;
+        self.receive()
+    }
+
+    /// Watches what happens.
+    ///
+    /// # Errors
+    /// See [`Client::call`].
+    pub fn watch(mut self) -> Result<Watch> {
+        self.send(
+            json!({ "method": format!("{INTERFACE}.Watch"), "parameters": {}, "more": true }),
+        )?;
+        // Nothing may happen for days.
+        self.stream
+            .get_ref()
+            .set_read_timeout(None)
+            .map_err(broken)?;
+        Ok(Watch { client: self })
+    }
+
+    fn send(&mut self, message: Json) -> Result<()> {
         let mut bytes = message.to_string().into_bytes();
         bytes.push(0);
-        self.stream.get_mut().write_all(&bytes).map_err(broken)?;
+        self.stream.get_mut().write_all(&bytes).map_err(broken)
+    }
+
+    fn receive<T: DeserializeOwned>(&mut self) -> Result<T> {
         let mut reply = Vec::new();
         self.stream.read_until(0, &mut reply).map_err(broken)?;
         if reply.pop() != Some(0) {
@@ -71,58 +96,50 @@ impl Client {
         let mut reply: Json =
             serde_json::from_slice(&reply).map_err(|error| Error::Control(error.to_string()))?;
         let parameters = reply["parameters"].take();
-        match reply["error"].as_str() {
-            None => serde_json::from_value(parameters).map_err(|error| {
+        let Some(name) = reply["error"].as_str() else {
+            return serde_json::from_value(parameters).map_err(|error| {
                 Error::Control(format!("the daemon's answer is not understood: {error}"))
-            }),
-            Some(name) if name.ends_with(".NoSuchDecision") => Err(Error::Control(format!(
-                "there is no decision D{}: see `bpftune history`",
-                parameters["id"]
-            ))),
-            Some(name) if name.ends_with(".NotPossible") => Err(Error::Control(
-                parameters["reason"].as_str().unwrap_or_default().to_owned(),
-            )),
-            Some(name) => Err(Error::Control(format!("{name} {parameters}"))),
-        }
+            });
+        };
+        Err(named(name, &parameters))
     }
+}
 
-    /// The daemon's state.
+/// The daemon's error as ours.
+fn named(name: &str, parameters: &Json) -> Error {
+    let text = |member: &str| parameters[member].as_str().unwrap_or_default().to_owned();
+    match name.strip_prefix(INTERFACE).unwrap_or(name) {
+        ".NoSuchDecision" => Error::NoSuchDecision {
+            id: DecisionId(parameters["id"].as_i64().unwrap_or_default()),
+            newest: parameters["newest"].as_i64().map(DecisionId),
+        },
+        ".NoSuchTuner" => Error::NoSuchTuner {
+            name: text("tuner"),
+            near: parameters["near"].as_str().map(str::to_owned),
+        },
+        ".PermissionDenied" => Error::Denied(format!(
+            "only root and members of group {} may call {}",
+            text("group"),
+            text("method")
+        )),
+        ".NotPossible" => Error::Control(text("reason")),
+        _ => Error::Control(format!("{name} {parameters}")),
+    }
+}
+
+/// Events as they happen.
+pub struct Watch {
+    client: Client,
+}
+
+impl Watch {
+    /// The next event; waits for it.
     ///
     /// # Errors
-    /// See [`Client::call`].
-    pub fn status(&mut self) -> Result<Status> {
-        self.call("GetStatus", json!({}))
-    }
-
-    /// The last decisions.
-    ///
-    /// # Errors
-    /// See [`Client::call`].
-    pub fn history(&mut self, limit: u32) -> Result<History> {
-        self.call("GetHistory", json!({ "limit": limit }))
-    }
-
-    /// One decision.
-    ///
-    /// # Errors
-    /// See [`Client::call`].
-    pub fn explain(&mut self, id: i64) -> Result<Explanation> {
-        self.call("Explain", json!({ "id": id }))
-    }
-
-    /// Takes holds back.
-    ///
-    /// # Errors
-    /// See [`Client::call`].
-    pub fn rearm(&mut self, tunable: Option<&str>, netns: Option<u64>) -> Result<Rearmed> {
-        self.call("Rearm", json!({ "tunable": tunable, "netns": netns }))
-    }
-
-    /// Restores all, or takes one decision back.
-    ///
-    /// # Errors
-    /// See [`Client::call`].
-    pub fn revert(&mut self, id: Option<i64>) -> Result<Reverted> {
-        self.call("Revert", json!({ "id": id }))
+    /// The daemon's error, or its end.
+    pub fn next_event(&mut self) -> Result<Event> {
+        self.client
+            .receive::<Watched>()
+            .map(|watched| watched.event)
     }
 }

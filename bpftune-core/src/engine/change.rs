@@ -2,21 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use super::Engine;
+use super::{Engine, batch::Change};
 use crate::{
-    Error, Knob, Machine, Proposal, Result, Scope, Signal, Value,
+    Error, Knob, Machine, Proposal, Result, Scope, Signal, Urgency, Value,
     admin::SysctlWrite,
-    governor::{Decision, Refusal},
+    governor::{Decision, Moment, Refusal},
     journal::{self, DecisionId, Hold, NewDecision, OriginalState, Verdict},
     sysctl,
-    trial::{Guards, Outcome, Trial},
+    trial::{Guards, Outcome},
 };
 
 /// An admin's write that came so soon after ours may have been overwritten by it.
 const CROSSING: Duration = Duration::from_secs(1);
 
 /// How long nothing is tried after the kernel or the journal refused.
-const AFTER_FAILURE: Duration = Duration::from_secs(10);
+pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Takes a proposal through governor, journal, write and trial.
@@ -28,6 +28,8 @@ impl Engine {
         machine: &Machine,
     ) -> Result<()> {
         self.tuners[index].counts.proposals += 1;
+        self.operator
+            .wish(self.tuners[index].tuner.name(), &proposal);
         let knob = proposal.knob.clone();
         let current = match sysctl::read(&mut self.namespaces, &knob) {
             Ok(current) => current,
@@ -46,10 +48,13 @@ impl Engine {
         {
             self.hold(&knob, "somebody".into(), current.to_string());
         }
+        self.governor
+            .name_place(knob.netns, || self.namespaces.place(knob.netns));
         let verdict = self
             .governor
-            .decide(&proposal, &current, machine, Instant::now());
-        let tuner = self.tuners[index].tuner.name();
+            .decide(&proposal, &current, machine, Moment::now());
+        self.tuners[index].tuner.decided(&proposal, &verdict);
+        let tuner = &self.tuners[index].tuner.name().to_owned();
         match verdict {
             Decision::Apply(target) => {
                 let sentence = self.sentence(
@@ -60,20 +65,16 @@ impl Engine {
                     &target,
                     &proposal.reason,
                 );
-                let done = self.apply(tuner, signal, &knob, &current, &target, &sentence, None)?;
-                if done.is_some() {
-                    let tuner = &mut self.tuners[index];
-                    tuner.counts.changes += 1;
-                    if let Err(error) = self
-                        .namespaces
-                        .within(knob.netns, || tuner.source.after_change(&knob))
-                        .and_then(|done| done)
-                    {
-                        tracing::warn!("{error}");
-                    }
-                } else {
-                    self.quiet(index, signal, AFTER_FAILURE);
-                }
+                self.enqueue(Change {
+                    tuner: tuner.to_owned(),
+                    knob,
+                    old: current,
+                    new: target,
+                    sentence,
+                    signal: signal.cloned(),
+                    averts_harm: proposal.urgency == Urgency::Harm,
+                    reverts: None,
+                });
             }
             Decision::Advise(target) => {
                 let sentence = self.sentence(
@@ -146,7 +147,7 @@ impl Engine {
         }
     }
 
-    fn quiet(&mut self, index: usize, signal: Option<&Signal>, how_long: Duration) {
+    pub(super) fn quiet(&mut self, index: usize, signal: Option<&Signal>, how_long: Duration) {
         if let Some(signal) = signal
             && !how_long.is_zero()
         {
@@ -156,7 +157,7 @@ impl Engine {
         }
     }
 
-    fn say_once(&mut self, knob: &Knob, text: &str) {
+    pub(super) fn say_once(&mut self, knob: &Knob, text: &str) {
         if self.said.insert(knob.clone(), text.to_owned()).as_deref() != Some(text) {
             tracing::warn!("{text}");
         }
@@ -211,86 +212,7 @@ impl Engine {
         Ok(self.journal.record(&decision, verdict, note)?)
     }
 
-    /// Journal, write, read back, journal. `None` where it was refused, with nothing changed.
-    #[allow(clippy::too_many_arguments)] // One row of the journal.
-    pub(super) fn apply(
-        &mut self,
-        tuner: &str,
-        signal: Option<&Signal>,
-        knob: &Knob,
-        old: &Value,
-        new: &Value,
-        sentence: &str,
-        reverts: Option<DecisionId>,
-    ) -> Result<Option<DecisionId>> {
-        let now = Instant::now();
-        let guards = self.namespaces.within(knob.netns, Guards::now)?;
-        let place = self.namespaces.place(knob.netns);
-        let scenario = signal.map_or(
-            if reverts.is_some() {
-                "revert"
-            } else {
-                "memory-pressure"
-            },
-            |s| &s.scenario,
-        );
-        let decision = NewDecision {
-            tuner,
-            scenario,
-            knob,
-            place: &place,
-            old,
-            new,
-            reason: sentence,
-            signal,
-            reverts,
-        };
-        let id = match self.journal.intend(&decision) {
-            Ok(id) => id,
-            Err(error) => {
-                self.say_once(
-                    knob,
-                    &format!("not changed, for it cannot be journalled: {error}"),
-                );
-                return Ok(None);
-            }
-        };
-        if let Err(error) = sysctl::write(&mut self.namespaces, knob, new) {
-            if matches!(error, Error::ReadBack { .. }) {
-                // The kernel made something else of it: no half-understood value stays.
-                let _ = sysctl::write(&mut self.namespaces, knob, old);
-            }
-            tracing::warn!("{id} {error}");
-            self.warn_on_error(|me| me.journal.failed(id, &error.to_string()));
-            self.governor.harmed(knob, now);
-            return Ok(None);
-        }
-        self.warn_on_error(|me| me.journal.applied(id));
-        self.governor.changed(knob, new.direction_from(old), now);
-        self.originals
-            .entry(knob.clone())
-            .or_insert_with(|| old.clone());
-        self.written
-            .insert(knob.clone(), (new.clone(), Instant::now()));
-        self.said.remove(knob);
-        tracing::info!("{id} {sentence}");
-        if reverts.is_none()
-            && let Some(guards) = guards
-        {
-            let onset = self
-                .onset
-                .iter()
-                .find(|((netns, _), _)| *netns == knob.netns)
-                .map(|(_, (first, _))| *first);
-            self.trials
-                .entry(knob.clone())
-                .and_modify(|trial| trial.extend(id, guards))
-                .or_insert_with(|| Trial::new(id, old.clone(), onset.unwrap_or(guards), guards));
-        }
-        Ok(Some(id))
-    }
-
-    fn warn_on_error(
+    pub(super) fn warn_on_error(
         &mut self,
         f: impl FnOnce(&mut Self) -> std::result::Result<(), journal::JournalError>,
     ) {
@@ -325,6 +247,7 @@ impl Engine {
             for id in &trial.decisions {
                 self.warn_on_error(|me| me.journal.outcome(*id, &text));
             }
+            self.outcomes.insert(knob.clone(), outcome);
             if outcome == Outcome::Worse {
                 self.governor.harmed(&knob, now);
                 let why = format!("its trial says {text}");
@@ -346,6 +269,7 @@ impl Engine {
         reverts: DecisionId,
         why: &str,
     ) -> Result<()> {
+        self.carry_out();
         let current = sysctl::read(&mut self.namespaces, knob)?;
         if current == *value {
             return Ok(());
@@ -375,8 +299,18 @@ impl Engine {
                     .iter()
                     .any(|tunable| tunable.name == knob.tunable)
             })
-            .map_or("engine", |t| t.tuner.name());
-        self.apply(owner, None, knob, &current, value, &sentence, Some(reverts))?;
+            .map_or("engine", |t| t.tuner.name())
+            .to_owned();
+        self.apply_all(&[Change {
+            tuner: owner,
+            knob: knob.clone(),
+            old: current,
+            new: value.clone(),
+            sentence,
+            signal: None,
+            averts_harm: false,
+            reverts: Some(reverts),
+        }]);
         Ok(())
     }
 
@@ -431,6 +365,7 @@ impl Engine {
         self.originals.remove(knob);
         self.written.remove(knob);
         self.trials.remove(knob);
+        self.outcomes.remove(knob);
         let hold = Hold {
             knob: knob.clone(),
             since: journal::now_ms(),

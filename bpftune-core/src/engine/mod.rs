@@ -1,7 +1,14 @@
 //! One epoll loop on one thread: signals in, decisions out. Idle means asleep.
 
+mod act;
+mod batch;
 mod change;
+mod config;
+mod operator;
+mod query;
+mod registry;
 mod requests;
+mod show;
 mod view;
 
 use std::{
@@ -28,12 +35,14 @@ use crate::{
     Error, Knob, Machine, NetnsCookie, Result, Signal, Source, Tuner, Value,
     admin::AdminWatch,
     bpf::HookStatus,
-    control::Server,
-    governor::{Governor, Mode, Policy},
-    journal::{Journal, OriginalState},
+    config::{Live, Watch},
+    control::{self, Event, Server},
+    governor::{ExitPolicy, Governor, Mode, Policy},
+    journal::{Journal, OriginalState, Retention},
+    learner::Spec,
     netns::Namespaces,
     restore, sysctl,
-    trial::{Guards, Trial},
+    trial::{Guards, Outcome, Trial},
 };
 
 /// How a daemon is to run.
@@ -45,8 +54,18 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// The control socket; `None` for none.
     pub control: Option<PathBuf>,
-    /// Leave the values as they are on exit.
-    pub keep: bool,
+    /// Who may call what through it.
+    pub access: control::Access,
+    /// A loopback port that answers the classic queries in text; needs a control socket.
+    pub query_port: Option<u16>,
+    /// How much of the past the journal keeps.
+    pub retention: Retention,
+    /// What happens to changed values on exit.
+    pub exit: ExitPolicy,
+    /// The files that the policy came from, to be read again when they change; `None` for none.
+    pub config: Option<Live>,
+    /// Whether tuners may come that are not known yet, which the files may name.
+    pub other_tuners: bool,
     /// Paths of the only network namespaces to touch; empty for all. Global parameters are then left
     /// alone.
     pub only_netns: Vec<PathBuf>,
@@ -68,8 +87,12 @@ struct Counts {
 }
 
 struct Registered {
+    /// What the epoll set calls its source; never used again.
+    token: u64,
     tuner: Box<dyn Tuner>,
     source: Box<dyn Source>,
+    /// The one that the files name; else its own.
+    learner: Option<Spec>,
     counts: Counts,
 }
 
@@ -81,6 +104,7 @@ pub struct Engine {
     namespaces: Namespaces,
     scope: Option<HashSet<NetnsCookie>>,
     tuners: Vec<Registered>,
+    next_token: u64,
     admin: AdminWatch,
     control: Option<Server>,
     /// The value before our first change, of every knob that we changed.
@@ -88,6 +112,12 @@ pub struct Engine {
     /// What we wrote last, and when.
     written: HashMap<Knob, (Value, Instant)>,
     trials: HashMap<Knob, Trial>,
+    /// This turn's changes, not announced yet.
+    batch: Vec<batch::Change>,
+    operator: operator::Operator,
+    config_watch: Option<Watch>,
+    /// What the last trial of a knob said.
+    outcomes: HashMap<Knob, Outcome>,
     /// The guards at the first of a series of signals, and when the last came.
     onset: HashMap<(NetnsCookie, usize), (Guards, Instant)>,
     /// What was said of a knob last, so that it is said once.
@@ -102,11 +132,15 @@ pub struct Engine {
 /// A series of signals ends with a silence of this length.
 const SERIES: Duration = Duration::from_secs(2);
 
+/// Old decisions deleted before the first signal; more go later.
+const PRUNE_AT_START: usize = 2000;
+
 const TOKEN_SIGNAL: u64 = 0;
 const TOKEN_TIMER: u64 = 1;
 const TOKEN_ADMIN: u64 = 2;
 const TOKEN_PRESSURE: u64 = 3;
 const TOKEN_CONTROL: u64 = 4;
+const TOKEN_CONFIG: u64 = 5;
 const TOKEN_SOURCES: u64 = 100;
 const TOKEN_CLIENTS: u64 = 1 << 32;
 
@@ -122,7 +156,7 @@ impl Engine {
         let scope = if settings.only_netns.is_empty() {
             None
         } else {
-            settings.policy.global = false;
+            confine(&mut settings.policy);
             Some(
                 settings
                     .only_netns
@@ -157,13 +191,14 @@ impl Engine {
         for hold in journal.holds()? {
             governor.hold(hold.knob, hold.by);
         }
-        for registration in &tuners {
-            for tunable in registration.tuner.tunables() {
-                governor.register(tunable, registration.tuner.name())?;
-            }
-        }
         let admin = AdminWatch::new()?;
-        let control = settings.control.as_deref().map(Server::bind).transpose()?;
+        let mut control = match &settings.control {
+            Some(path) => Some(Server::bind(path, settings.access.clone())?),
+            None => None,
+        };
+        if let (Some(control), Some(port)) = (&mut control, settings.query_port) {
+            control.listen_for_queries(port)?;
+        }
         let epoll =
             Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::system("epoll_create1"))?;
         let timer = TimerFd::new(
@@ -171,25 +206,23 @@ impl Engine {
             TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
         )
         .map_err(Error::system("timerfd_create"))?;
-        let engine = Engine {
+        let mut engine = Engine {
             settings,
             governor,
             journal,
             namespaces,
             scope,
-            tuners: tuners
-                .into_iter()
-                .map(|Registration { tuner, source }| Registered {
-                    tuner,
-                    source,
-                    counts: Counts::default(),
-                })
-                .collect(),
+            tuners: Vec::new(),
+            next_token: TOKEN_SOURCES,
             admin,
             control,
             originals,
             written,
             trials: HashMap::new(),
+            batch: Vec::new(),
+            operator: operator::Operator::default(),
+            config_watch: None,
+            outcomes: HashMap::new(),
             onset: HashMap::new(),
             said: HashMap::new(),
             started: crate::journal::now_ms(),
@@ -198,23 +231,53 @@ impl Engine {
             pressure: open_pressure(),
             _lock: lock,
         };
+        for registration in tuners {
+            engine.register(registration)?;
+        }
+        engine.begin_config()?;
         engine.log_hooks();
+        engine.prune(PRUNE_AT_START);
         Ok(engine)
     }
 
+    /// How far to go where no section says more.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.governor.policy().mode
+    }
+
+    /// What happens to changed values at the end, as the configuration is now.
+    #[must_use]
+    pub fn exit(&self) -> ExitPolicy {
+        self.settings.exit
+    }
+
+    /// Has every event told to `observer` too, as watchers are told, from the engine's own thread.
+    pub fn observe(&mut self, observer: impl FnMut(&Event) + 'static) {
+        self.operator.observer = Some(Box::new(observer));
+    }
+
     fn log_hooks(&self) {
-        for (owner, hook) in self.hooks() {
-            if let Some(why) = &hook.off {
-                tracing::warn!(
-                    "{owner}: hook {} ({}) is off: {why}",
-                    hook.name,
-                    hook.section
-                );
-            }
+        for fault in self.hook_faults() {
+            tracing::warn!("{fault}");
         }
     }
 
-    fn hooks(&self) -> impl Iterator<Item = (&'static str, &HookStatus)> {
+    /// A line for each hook that is off, and why.
+    #[must_use]
+    pub fn hook_faults(&self) -> Vec<String> {
+        self.hooks()
+            .filter_map(|(owner, hook)| {
+                let why = hook.off.as_ref()?;
+                Some(format!(
+                    "{owner}: hook {} ({}) is off: {why}",
+                    hook.name, hook.section
+                ))
+            })
+            .collect()
+    }
+
+    fn hooks(&self) -> impl Iterator<Item = (&str, &HookStatus)> {
         let admin = self
             .admin
             .hooks()
@@ -227,8 +290,11 @@ impl Engine {
         admin.chain(tuners)
     }
 
-    /// Runs until SIGINT, SIGTERM or SIGHUP, then restores or keeps. `ready` is called once everything is
-    /// attached and the loop is about to wait.
+    /// Runs until SIGINT or SIGTERM, then restores or keeps. `ready` is called once everything is attached and the loop
+    /// is about to wait.
+    ///
+    /// SIGHUP has two meanings. To a run with a controlling terminal it says that the terminal was closed, which must not
+    /// leave values changed: it ends. To any other, a service, it says that the configuration is to be read again.
     ///
     /// # Errors
     /// Where the loop itself fails; values are restored all the same.
@@ -236,7 +302,6 @@ impl Engine {
         let mut mask = SigSet::empty();
         mask.add(UnixSignal::SIGINT);
         mask.add(UnixSignal::SIGTERM);
-        // A closed terminal must not leave values changed.
         mask.add(UnixSignal::SIGHUP);
         mask.thread_block()
             .map_err(Error::system("cannot block signals"))?;
@@ -262,15 +327,21 @@ impl Engine {
             self.wait_for(pressure.as_fd(), TOKEN_PRESSURE, EpollFlags::EPOLLPRI)?;
         }
         if let Some(control) = &self.control {
-            self.wait_for(control.listener_fd(), TOKEN_CONTROL, EpollFlags::EPOLLIN)?;
-        }
-        for (token, tuner) in (TOKEN_SOURCES..).zip(&self.tuners) {
-            self.wait_for(tuner.source.fd(), token, EpollFlags::EPOLLIN)?;
+            for listener in control.listeners() {
+                self.wait_for(listener, TOKEN_CONTROL, EpollFlags::EPOLLIN)?;
+            }
         }
         ready();
+        let on_terminal = File::open("/dev/tty").is_ok();
         let mut events = [EpollEvent::empty(); 16];
+        let mut more = false;
         loop {
-            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            let timeout = if more {
+                EpollTimeout::ZERO
+            } else {
+                EpollTimeout::NONE
+            };
+            let count = match self.epoll.wait(&mut events, timeout) {
                 Ok(count) => count,
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(errno) => return Err(Error::system("epoll_wait")(errno)),
@@ -284,6 +355,10 @@ impl Engine {
                         if let Ok(Some(info)) = signals.read_signal() {
                             let name = UnixSignal::try_from(info.ssi_signo as i32)
                                 .map_or("signal", UnixSignal::as_str);
+                            if name == "SIGHUP" && !on_terminal && self.settings.config.is_some() {
+                                self.reload_config("SIGHUP");
+                                continue;
+                            }
                             return Ok(name.to_owned());
                         }
                     }
@@ -294,12 +369,14 @@ impl Engine {
                     TOKEN_ADMIN => self.admin_wrote()?,
                     TOKEN_PRESSURE => self.memory_pressure()?,
                     TOKEN_CONTROL => self.accept_clients()?,
+                    TOKEN_CONFIG => self.config_changed(),
                     token if token >= TOKEN_CLIENTS => {
                         self.serve(token - TOKEN_CLIENTS, event.events())?
                     }
-                    token => self.drain((token - TOKEN_SOURCES) as usize)?,
+                    token => self.drain(token)?,
                 }
             }
+            more = self.end_turn()?;
         }
     }
 
@@ -309,12 +386,13 @@ impl Engine {
             .map_err(Error::system("epoll_ctl"))
     }
 
-    fn drain(&mut self, index: usize) -> Result<()> {
+    fn drain(&mut self, token: u64) -> Result<()> {
         let mut signals = Vec::new();
-        let Some(tuner) = self.tuners.get_mut(index) else {
+        // Gone where it was unregistered by an earlier event of the same turn.
+        let Some(index) = self.tuners.iter().position(|t| t.token == token) else {
             return Ok(());
         };
-        tuner.source.drain(&mut signals)?;
+        self.tuners[index].source.drain(&mut signals)?;
         for signal in signals {
             self.on_signal(index, &signal)?;
         }
@@ -329,23 +407,33 @@ impl Engine {
             .scope
             .as_ref()
             .is_some_and(|scope| !scope.contains(&signal.netns))
-            || self.governor.policy().mode == Mode::Observe
+            || self.governor.observes(tuner.tuner.name())
         {
             tuner
                 .source
                 .quiet(signal.netns, &signal.scenario, Duration::from_secs(60));
             return Ok(());
         }
+        let now = Instant::now();
+        if self.operator.rest(tuner.tuner.name(), now).is_some() {
+            // Short, so that it works soon after it is let.
+            let second = Duration::from_secs(1);
+            tuner.source.quiet(signal.netns, &signal.scenario, second);
+            return Ok(());
+        }
+        self.tell_listeners(index, signal)?;
         // One signal may be chance: act on the second of a series. The time between the two is the
         // trial's baseline.
-        let now = Instant::now();
         match self.onset.get_mut(&(signal.netns, index)) {
+            _ if self.tuners[index].tuner.acts_at_once() => {}
             Some((_, last)) if now.duration_since(*last) < SERIES => *last = now,
             _ => {
                 let Ok(Some(guards)) = self.namespaces.within(signal.netns, Guards::now) else {
-                    tuner
-                        .source
-                        .quiet(signal.netns, &signal.scenario, Duration::from_secs(1));
+                    self.tuners[index].source.quiet(
+                        signal.netns,
+                        &signal.scenario,
+                        Duration::from_secs(1),
+                    );
                     return Ok(());
                 };
                 self.onset
@@ -354,6 +442,12 @@ impl Engine {
                 return Ok(());
             }
         }
+        self.ask(index, signal)?;
+        self.arm_timer()
+    }
+
+    /// Takes a signal to a tuner, and what it proposes to the governor.
+    fn ask(&mut self, index: usize, signal: &Signal) -> Result<()> {
         let machine = Machine::now()?;
         let proposals = {
             let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
@@ -362,13 +456,17 @@ impl Engine {
         for proposal in proposals {
             self.propose(index, Some(signal), proposal, &machine)?;
         }
-        self.arm_timer()
+        Ok(())
     }
 
     fn memory_pressure(&mut self) -> Result<()> {
         let machine = Machine::now()?;
         tracing::info!("the host is short of memory (PSI some over 10 % for 2 s)");
         for index in 0..self.tuners.len() {
+            let name = self.tuners[index].tuner.name();
+            if self.operator.rest(name, Instant::now()).is_some() {
+                continue;
+            }
             let proposals = {
                 let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
                 self.tuners[index].tuner.on_memory_pressure(&view)
@@ -401,14 +499,23 @@ impl Engine {
         if let Err(error) = self.admin_wrote() {
             tracing::warn!("{error}");
         }
-        if self.settings.keep {
-            for knob in self.originals.keys() {
-                tracing::info!("keeps {knob}; `bpftune revert` restores it");
-                if let Err(error) = self.journal.close(knob, OriginalState::Kept, how) {
-                    tracing::warn!("{error}");
-                }
+        // Which ones stay.
+        let stays = |knob: &Knob, outcomes: &HashMap<Knob, Outcome>| match self.settings.exit {
+            ExitPolicy::Keep => true,
+            ExitPolicy::Restore => false,
+            ExitPolicy::RestoreIfWorse => outcomes.get(knob) == Some(&Outcome::Better),
+        };
+        for knob in self
+            .originals
+            .keys()
+            .filter(|knob| stays(knob, &self.outcomes))
+        {
+            tracing::info!("keeps {knob}; `bpftune revert` restores it");
+            if let Err(error) = self.journal.close(knob, OriginalState::Kept, how) {
+                tracing::warn!("{error}");
             }
-        } else {
+        }
+        if self.settings.exit != ExitPolicy::Keep {
             match restore::restore(&mut self.journal, &mut self.namespaces) {
                 Ok(report) => report
                     .to_string()
@@ -417,10 +524,23 @@ impl Engine {
                 Err(error) => tracing::error!("could not restore: {error}; run `bpftune revert`"),
             }
         }
+        if let Err(error) = self.publish() {
+            tracing::warn!("{error}");
+        }
         if let Err(error) = self.journal.end_run(how) {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// Only some namespaces are to be touched: the host's own parameters are not among them.
+fn confine(policy: &mut Policy) {
+    policy.global = false;
+    policy.origins.option(
+        "governor",
+        "global",
+        "only some network namespaces are tuned: netns in [daemon], or --netns",
+    );
 }
 
 /// One daemon a state directory.

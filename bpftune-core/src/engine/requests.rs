@@ -1,18 +1,22 @@
-//! What clients of the control socket ask for.
+//! What clients of the control socket ask for: from a call to its answer.
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::{Engine, TOKEN_CLIENTS};
 use crate::{
-    Error, Knob, NetnsCookie, Result,
+    Error, Result,
     control::{
-        self, Call, ClientId, Explanation, History, Hook, KnobStatus, Rearmed, Request, Reverted,
-        Status,
+        Call, ClientId, Differences, Event, Explanation, History, HistoryFilter, Report, Request,
     },
-    journal::{DecisionId, Verdict},
-    restore, sysctl,
+    journal::{self, Decision, DecisionId, Touched},
 };
+
+/// Decisions in one answer.
+const MAX_HISTORY: u32 = 1000;
+/// Decisions between two prunings, and deleted in one go.
+const PRUNE_EVERY: usize = 1024;
+const PRUNE_AT_ONCE: usize = 512;
 
 impl Engine {
     pub(super) fn accept_clients(&mut self) -> Result<()> {
@@ -33,217 +37,221 @@ impl Engine {
         Ok(())
     }
 
+    /// A client can be read or written. Its calls wait for the end of the turn.
     pub(super) fn serve(&mut self, client: ClientId, events: EpollFlags) -> Result<()> {
-        let calls = match &mut self.control {
-            Some(control) if events.contains(EpollFlags::EPOLLOUT) => {
+        if let Some(control) = &mut self.control {
+            if events.contains(EpollFlags::EPOLLOUT) {
                 control.writable(client);
-                Vec::new()
             }
-            Some(control) => control.readable(client),
-            None => Vec::new(),
+            // A hang-up too is learnt by reading.
+            if events.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR)
+            {
+                control.readable(client);
+            }
+        }
+        self.wait_for_client(client)
+    }
+
+    /// Tells the epoll set what to wait for. A client that left was closed, and so left the set.
+    fn wait_for_client(&mut self, client: ClientId) -> Result<()> {
+        let Some(control) = &self.control else {
+            return Ok(());
         };
-        for call in calls {
-            self.answer(&call);
+        let Some(fd) = control.client_fd(client) else {
+            return Ok(());
+        };
+        let mut flags = EpollFlags::empty();
+        let (read, write) = control.interest(client);
+        flags.set(EpollFlags::EPOLLIN, read);
+        flags.set(EpollFlags::EPOLLOUT, write);
+        self.epoll
+            .modify(fd, &mut EpollEvent::new(flags, TOKEN_CLIENTS + client))
+            .map_err(Error::system("epoll_ctl"))
+    }
+
+    /// The end of a turn: changes are carried out, each client's next call is answered, watchers are told. `true`
+    /// where there is more to do without waiting for anything.
+    pub(super) fn end_turn(&mut self) -> Result<bool> {
+        self.carry_out();
+        let calls = match &mut self.control {
+            Some(control) if control.has_calls() => {
+                let waiting = control.waiting();
+                let calls = control.calls();
+                for call in calls {
+                    self.answer(&call);
+                }
+                // Approved advice is written before its caller asks for anything else.
+                for client in waiting {
+                    self.wait_for_client(client)?;
+                }
+                true
+            }
+            _ => false,
+        };
+        self.publish()?;
+        Ok(calls && self.control.as_ref().is_some_and(|c| c.has_calls()))
+    }
+
+    /// Tells watchers what the journal took down, and lets the journal rest.
+    pub(super) fn publish(&mut self) -> Result<()> {
+        let touched = self.journal.take_touched();
+        let mut events = std::mem::take(&mut self.operator.events);
+        if touched.is_empty() && events.is_empty() {
+            return Ok(());
         }
-        // A client that left was closed, and so left the epoll set.
-        if let Some(control) = &self.control
-            && let Some(fd) = control.client_fd(client)
-        {
-            let flags = if control.wants_write(client) {
-                EpollFlags::EPOLLOUT
-            } else {
-                EpollFlags::EPOLLIN
-            };
-            let mut event = EpollEvent::new(flags, TOKEN_CLIENTS + client);
-            self.epoll
-                .modify(fd, &mut event)
-                .map_err(Error::system("epoll_ctl"))?;
+        let watched = self.control.as_ref().is_some_and(|c| c.is_watched());
+        if watched || self.operator.observer.is_some() {
+            events.extend(touched.iter().filter_map(|touched| self.event(touched)));
+            for event in &events {
+                if let Some(observer) = &mut self.operator.observer {
+                    observer(event);
+                }
+                let told = self
+                    .control
+                    .as_mut()
+                    .map_or_else(Vec::new, |control| control.publish(event));
+                for client in told {
+                    self.wait_for_client(client)?;
+                }
+            }
         }
+        self.operator.unpruned += touched.len();
+        if self.operator.unpruned >= PRUNE_EVERY {
+            self.operator.unpruned = 0;
+            self.prune(PRUNE_AT_ONCE);
+        }
+        self.warn_on_error(|me| me.journal.rest());
         Ok(())
     }
 
-    fn answer(&mut self, call: &Call) {
-        let reply: Result<serde_json::Value> = match &call.request {
-            Request::GetStatus => Ok(json!(self.status())),
-            Request::GetHistory { limit } => self
-                .journal
-                .history(*limit as usize)
-                .map_err(Error::from)
-                .map(|found| {
-                    json!(History {
-                        decisions: found.into_iter().map(control::Decision::from).collect()
-                    })
-                }),
-            Request::Explain { id } => match self.journal.decision(DecisionId(*id)) {
-                Ok(Some(decision)) => Ok(json!(Explanation {
-                    decision: decision.into()
-                })),
-                Ok(None) => return self.no_such(call, *id),
-                Err(error) => Err(error.into()),
-            },
-            Request::Rearm { tunable, netns } => self
-                .rearm(tunable.as_deref(), *netns)
-                .map(|done| json!(done)),
-            Request::Revert { id: None } => self.revert_all().map(|done| json!(done)),
-            Request::Revert { id: Some(id) } => match self.journal.decision(DecisionId(*id)) {
-                Ok(Some(decision)) => self.revert_one(&decision).map(|done| json!(done)),
-                Ok(None) => return self.no_such(call, *id),
-                Err(error) => Err(error.into()),
-            },
+    /// Deletes decisions that are past what the settings keep.
+    pub(super) fn prune(&mut self, limit: usize) {
+        let retention = self.settings.retention;
+        match self.journal.prune(&retention, limit) {
+            // The next decisions go on with it.
+            Ok(pruned) if pruned.more => self.operator.unpruned = PRUNE_EVERY - 1,
+            Ok(_) => {}
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+
+    fn event(&self, touched: &Touched) -> Option<Event> {
+        let of = |id: DecisionId, kind: fn(&Decision) -> (String, String)| {
+            let decision = self.journal.decision(id).ok().flatten()?;
+            let (kind, text) = kind(&decision);
+            Some(Event {
+                decision: Some(decision.into()),
+                ..Event::new(&kind, &text)
+            })
         };
+        match touched {
+            Touched::Decision(id) => of(*id, |d| (d.verdict.clone(), d.reason.clone())),
+            Touched::Outcome(id) => of(*id, |d| ("outcome".into(), d.outcome.clone())),
+            Touched::Hold(hold) => Some(Event::new(
+                "hands-off",
+                &format!(
+                    "{} wrote {} = \"{}\" in {}: theirs until `bpftune rearm`",
+                    hold.by,
+                    hold.knob.tunable,
+                    hold.value,
+                    self.namespaces.place(hold.knob.netns)
+                ),
+            )),
+        }
+    }
+
+    fn answer(&mut self, call: &Call) {
+        let reply = self.reply_to(call);
         let Some(control) = &mut self.control else {
             return;
         };
         match reply {
             Ok(reply) => control.reply(call, reply),
+            Err(Error::NoSuchDecision { id, newest }) => control.error(
+                call,
+                "NoSuchDecision",
+                json!({ "id": id.0, "newest": newest.map(|id| id.0) }),
+            ),
+            Err(Error::NoSuchTuner { name, near }) => {
+                control.error(call, "NoSuchTuner", json!({ "tuner": name, "near": near }))
+            }
             Err(error) => {
                 control.error(call, "NotPossible", json!({ "reason": error.to_string() }))
             }
         }
     }
 
-    fn no_such(&mut self, call: &Call, id: i64) {
-        if let Some(control) = &mut self.control {
-            control.error(call, "NoSuchDecision", json!({ "id": id }));
+    fn reply_to(&mut self, call: &Call) -> Result<Json> {
+        let report = |report: Result<String>| report.map(|report| json!(Report { report }));
+        match &call.request {
+            Request::GetStatus => Ok(json!(self.status())),
+            Request::ListTunables { tuner } => {
+                if let Some(tuner) = tuner {
+                    self.known_tuner(tuner)?;
+                }
+                Ok(json!(self.tunables(tuner.as_deref())?))
+            }
+            Request::GetHistory(filter) => self.history(filter),
+            Request::Explain { id } => self.decision(*id).map(|decision| {
+                json!(Explanation {
+                    decision: decision.into()
+                })
+            }),
+            Request::Diff(range) => {
+                let differences = if *range == crate::control::DiffRange::default() {
+                    self.differences_now()
+                } else {
+                    let (from, to) = range.points();
+                    let found = self.journal.diff(from, to)?;
+                    found.into_iter().map(Into::into).collect()
+                };
+                Ok(json!(Differences { differences }))
+            }
+            Request::Plan => Ok(json!(self.plan()?)),
+            // The server subscribes by itself.
+            Request::Watch => Ok(json!({})),
+            Request::Query(query) => self.query(*query).map(|text| json!({ "text": text })),
+            Request::Rearm { tunable, netns } => self
+                .rearm(tunable.as_deref(), *netns)
+                .map(|done| json!(done)),
+            Request::Revert { id: None } => report(self.revert_all()),
+            Request::Revert { id: Some(id) } => {
+                let decision = self.decision(*id)?;
+                report(self.revert_one(&decision))
+            }
+            Request::Approve { id } => {
+                let decision = self.decision(*id)?;
+                self.approve(&decision, call.uid).map(|done| json!(done))
+            }
+            Request::Reject { id, reason } => {
+                let decision = self.decision(*id)?;
+                report(self.reject(&decision, reason.as_deref(), call.uid))
+            }
+            Request::Enable { tuner } => report(self.enable(tuner)),
+            Request::Disable { tuner } => report(self.disable(tuner)),
+            Request::Pause { tuner, seconds } => report(self.pause(tuner.as_deref(), *seconds)),
+            Request::Resume { tuner } => report(self.resume(tuner.as_deref())),
         }
     }
 
-    fn status(&mut self) -> Status {
-        let hooks = self
-            .hooks()
-            .map(|(owner, hook)| Hook {
-                owner: owner.into(),
-                name: hook.name.clone(),
-                section: hook.section.clone(),
-                off: hook.off.clone(),
-            })
-            .collect();
-        let tuners = self
-            .tuners
-            .iter()
-            .map(|t| control::Tuner {
-                name: t.tuner.name().into(),
-                about: t.tuner.about().into(),
-                tunables: t
-                    .tuner
-                    .tunables()
-                    .iter()
-                    .map(|tunable| tunable.name.to_owned())
-                    .collect(),
-                signals: t.counts.signals,
-                proposals: t.counts.proposals,
-                changes: t.counts.changes,
-            })
-            .collect();
-        let held = self
-            .journal
-            .holds()
-            .unwrap_or_default()
-            .into_iter()
-            .map(|hold| hold.knob);
-        let mut knobs: Vec<Knob> = self.originals.keys().cloned().chain(held).collect();
-        knobs.sort();
-        knobs.dedup();
-        let knobs = knobs
-            .into_iter()
-            .map(|knob| self.knob_status(knob))
-            .collect();
-        Status {
-            version: env!("CARGO_PKG_VERSION").into(),
-            mode: self.governor.policy().mode.to_string(),
-            pid: std::process::id(),
-            started_unix_ms: self.started,
-            state_dir: self.settings.state_dir.display().to_string(),
-            map_bytes: self.admin.map_bytes()
-                + self
-                    .tuners
-                    .iter()
-                    .map(|t| t.source.map_bytes())
-                    .sum::<u64>(),
-            hooks,
-            tuners,
-            knobs,
-        }
+    fn history(&self, wanted: &HistoryFilter) -> Result<Json> {
+        let limit = wanted.limit.unwrap_or(20).min(MAX_HISTORY);
+        let filter = journal::Filter::from(wanted.clone());
+        let page = self.journal.page(&filter, limit as usize)?;
+        Ok(json!(History {
+            decisions: page.decisions.into_iter().map(Into::into).collect(),
+            next: page.next.map(|id| id.0),
+        }))
     }
 
-    fn knob_status(&mut self, knob: Knob) -> KnobStatus {
-        let current = sysctl::read(&mut self.namespaces, &knob)
-            .ok()
-            .map(|value| value.to_string());
-        let history = self.governor.history(&knob);
-        KnobStatus {
-            place: self.namespaces.place(knob.netns),
-            original: self.originals.get(&knob).map(ToString::to_string),
-            current,
-            changes: history.map_or(0, |h| h.changes),
-            reversals: history.map_or(0, |h| h.reversals),
-            held_by: self.governor.held_by(&knob).map(str::to_owned),
-            netns: knob.netns.0,
-            tunable: knob.tunable,
+    fn decision(&self, id: i64) -> Result<Decision> {
+        let id = DecisionId(id);
+        match self.journal.decision(id)? {
+            Some(decision) => Ok(decision),
+            None => Err(Error::NoSuchDecision {
+                id,
+                newest: self.journal.newest()?,
+            }),
         }
-    }
-
-    fn rearm(&mut self, tunable: Option<&str>, netns: Option<u64>) -> Result<Rearmed> {
-        let taken = self.journal.rearm(tunable, netns.map(NetnsCookie))?;
-        for hold in &taken {
-            self.governor.rearm(&hold.knob);
-            tracing::info!("{} is re-armed", hold.knob);
-        }
-        Ok(Rearmed {
-            rearmed: taken.iter().map(|hold| hold.knob.to_string()).collect(),
-        })
-    }
-
-    fn revert_all(&mut self) -> Result<Reverted> {
-        let report = restore::restore(&mut self.journal, &mut self.namespaces)?;
-        // What was just put back must not be raised again at once.
-        let now = std::time::Instant::now();
-        for (knob, _) in &report.restored {
-            self.governor.harmed(knob, now);
-        }
-        for (knob, _) in &report.left {
-            self.governor.hold(knob.clone(), "somebody".into());
-        }
-        let failed = |knob: &Knob| report.failed.iter().any(|(other, _)| other == knob);
-        self.originals.retain(|knob, _| failed(knob));
-        self.written.retain(|knob, _| failed(knob));
-        self.trials.clear();
-        Ok(Reverted {
-            report: report.to_string(),
-        })
-    }
-
-    fn revert_one(&mut self, decision: &crate::journal::Decision) -> Result<Reverted> {
-        let not = |why: String| Err(Error::Control(why));
-        if decision.verdict != Verdict::Applied.word() {
-            return not(format!(
-                "{} changed nothing: it was {}",
-                decision.id, decision.verdict
-            ));
-        }
-        let (Ok(old), Ok(new)) = (decision.old.parse(), decision.new.parse::<crate::Value>())
-        else {
-            return not(format!("{} has an unreadable value", decision.id));
-        };
-        let now = sysctl::read(&mut self.namespaces, &decision.knob)?;
-        if now != new {
-            return not(format!(
-                "{} set {} to \"{new}\", but it is \"{now}\" now: revert the later change, or all",
-                decision.id, decision.knob
-            ));
-        }
-        self.trials.remove(&decision.knob);
-        self.take_back(
-            &decision.knob,
-            &old,
-            decision.id,
-            "the operator asked for it",
-        )?;
-        self.governor
-            .harmed(&decision.knob, std::time::Instant::now());
-        let now = sysctl::read(&mut self.namespaces, &decision.knob)?;
-        Ok(Reverted {
-            report: format!("{} is \"{now}\"\n", decision.knob),
-        })
     }
 }

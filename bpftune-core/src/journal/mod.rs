@@ -5,8 +5,14 @@
 //! namespace cookies die with the boot, so every row carries the boot's id. `sqlite3 journal.db
 //! 'select * from changes'` reads it.
 
+mod diff;
 mod error;
+mod export;
+mod holds;
+mod learned;
 mod model;
+mod read;
+mod retain;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -17,14 +23,47 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, params};
 
 use self::error::Doing;
 pub use self::{
+    diff::{Difference, Point},
     error::JournalError,
+    export::EXPORT_SCHEMA,
+    learned::{Dropped, Fingerprint, Learned},
     model::{Decision, DecisionId, Hold, NewDecision, Original, OriginalState, Verdict},
+    read::{Filter, Page},
+    retain::{Pruned, Retention},
 };
-use crate::{Knob, NetnsCookie, Value};
+use crate::{Knob, Value};
+
+/// What became of a knob whose value was ours.
+#[derive(Clone, Debug)]
+pub struct Closed {
+    /// The knob with its original value.
+    pub original: Original,
+    /// What became of it.
+    pub state: OriginalState,
+    /// A word on it, or "".
+    pub note: &'static str,
+    /// Ours, where the original was written over it just now.
+    pub wrote_over: Option<Value>,
+}
+
+const CLOSE: &str =
+    "UPDATE original SET state = ?1, note = ?2 WHERE boot_id = ?3 AND netns = ?4 AND tunable = ?5";
+
+macro_rules! close_params {
+    ($state:expr, $note:expr, $boot:expr, $knob:expr) => {
+        params![
+            $state.word(),
+            $note,
+            $boot,
+            $knob.netns.0 as i64,
+            $knob.tunable
+        ]
+    };
+}
 
 /// The journal's file in a state directory.
 #[must_use]
@@ -53,6 +92,25 @@ pub struct Journal {
     path: PathBuf,
     boot: String,
     run: Option<i64>,
+    /// The file's schema: an older one only where it is read.
+    schema: i64,
+    touched: Vec<Touched>,
+    /// Commits since the log was last written back.
+    commits: u32,
+}
+
+/// So many commits go to the log before it is written back to the database.
+const COMMITS: u32 = 192;
+
+/// Something that the journal took down, for whoever watches.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Touched {
+    /// A decision was made, or something became of it.
+    Decision(DecisionId),
+    /// Its trial ended.
+    Outcome(DecisionId),
+    /// Somebody else wrote a knob.
+    Hold(Hold),
 }
 
 type Result<T> = std::result::Result<T, JournalError>;
@@ -74,12 +132,7 @@ impl Journal {
                 source,
             })?;
         let path = file(state_dir);
-        let journal = Journal {
-            db: schema::open(&path)?,
-            path,
-            boot: boot_id(),
-            run: None,
-        };
+        let journal = Journal::new(schema::open(&path)?, path)?;
         journal.execute(
             "UPDATE original SET state = 'gone', note = 'the value went with the reboot'
              WHERE state = 'held' AND boot_id <> ?1",
@@ -101,24 +154,26 @@ impl Journal {
         if !path.exists() {
             return Err(JournalError::Missing { path });
         }
+        Journal::new(schema::open_read_only(&path)?, path)
+    }
+
+    fn new(db: Connection, path: PathBuf) -> Result<Journal> {
+        let schema = schema::version(&db).doing("read", &path)?;
         Ok(Journal {
-            db: schema::open_read_only(&path)?,
+            db,
             path,
             boot: boot_id(),
             run: None,
+            schema,
+            touched: Vec::new(),
+            commits: 0,
         })
     }
 
     /// Opens whatever is there, without asking whether it is whole: for salvage from a copy.
     pub(crate) fn open_unchecked(dir: &Path) -> Result<Journal> {
         let path = file(dir);
-        let db = Connection::open(&path).doing("open", &path)?;
-        Ok(Journal {
-            db,
-            path,
-            boot: boot_id(),
-            run: None,
-        })
+        Journal::new(Connection::open(&path).doing("open", &path)?, path)
     }
 
     fn execute(&self, sql: &str, params: impl rusqlite::Params) -> Result<usize> {
@@ -155,60 +210,88 @@ impl Journal {
     /// # Errors
     /// See [`JournalError`]; then nothing was recorded and nothing may be written.
     pub fn intend(&mut self, decision: &NewDecision<'_>) -> Result<DecisionId> {
+        Ok(self.intend_all(std::slice::from_ref(decision))?[0])
+    }
+
+    /// Announces several writes in one commit: one wait for the disk, whatever their number.
+    ///
+    /// # Errors
+    /// See [`JournalError`]; then none was recorded and none may be written.
+    pub fn intend_all(&mut self, decisions: &[NewDecision<'_>]) -> Result<Vec<DecisionId>> {
         let path = self.path.clone();
         let transaction = self.db.transaction().doing("write", &path)?;
-        let id = insert(
-            &transaction,
-            &self.boot,
-            self.run,
-            decision,
-            Verdict::Intended,
-            "",
-        )
-        .doing("write", &path)?;
-        // A knob that was closed before starts anew with the value found now.
-        transaction
-            .execute(
-                "INSERT INTO original (boot_id, netns, tunable, place, value, first, state)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'held')
-                 ON CONFLICT DO UPDATE SET place = ?4, value = ?5, first = ?6, state = 'held', note = ''
-                 WHERE state <> 'held'",
-                params![
-                    self.boot,
-                    decision.knob.netns.0 as i64,
-                    decision.knob.tunable,
-                    decision.place,
-                    decision.old.to_string(),
-                    id.0
-                ],
-            )
-            .doing("write", &path)?;
+        let mut ids = Vec::with_capacity(decisions.len());
+        for decision in decisions {
+            let (boot, run) = (&self.boot, self.run);
+            let id = insert(&transaction, boot, run, decision, Verdict::Intended, "")
+                .doing("write", &path)?;
+            // A knob that was closed before starts anew with the value found now.
+            transaction
+                .prepare_cached(
+                    "INSERT INTO original (boot_id, netns, tunable, place, value, first, state)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'held')
+                     ON CONFLICT DO UPDATE SET place = ?4, value = ?5, first = ?6, state = 'held', note = ''
+                     WHERE state <> 'held'",
+                )
+                .and_then(|mut statement| {
+                    statement.execute(params![
+                        boot,
+                        decision.knob.netns.0 as i64,
+                        decision.knob.tunable,
+                        decision.place,
+                        decision.old.to_string(),
+                        id.0
+                    ])
+                })
+                .doing("write", &path)?;
+            ids.push(id);
+        }
         transaction.commit().doing("commit", &path)?;
-        Ok(id)
+        self.commits += 1;
+        Ok(ids)
     }
 
     /// The announced write was made and read back.
     ///
-    /// The next commit brings this one to disk: a busy disk takes tens of milliseconds, and the connection that the
-    /// change is for waits for its next step. SIGKILL loses nothing. A power cut may leave it announced, of a value
-    /// that went with the same power cut.
+    /// # Errors
+    /// See [`Journal::applied_all`].
+    pub fn applied(&mut self, id: DecisionId) -> Result<()> {
+        self.applied_all(&[id])
+    }
+
+    /// The announced writes were made and read back.
+    ///
+    /// The next commit brings this one to disk: a busy disk takes tens of milliseconds, and the connections that the
+    /// changes are for wait for their next step. SIGKILL loses nothing. A power cut may leave them announced, of
+    /// values that went with the same power cut.
     ///
     /// # Errors
-    /// See [`JournalError`]. The announcement stands, so nothing is lost.
-    pub fn applied(&mut self, id: DecisionId) -> Result<()> {
-        let synchronous = |how: &str| {
-            self.db
-                .pragma_update(None, "synchronous", how)
-                .doing("write", &self.path)
+    /// See [`JournalError`]. The announcements stand, so nothing is lost.
+    pub fn applied_all(&mut self, ids: &[DecisionId]) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let path = self.path.clone();
+        let synchronous = |db: &Connection, how: &str| {
+            db.pragma_update(None, "synchronous", how)
+                .doing("write", &path)
         };
-        synchronous("NORMAL")?;
-        let done = self.execute(
-            "UPDATE decision SET verdict = 'applied' WHERE id = ?1",
-            params![id.0],
-        );
+        synchronous(&self.db, "NORMAL")?;
+        let done = (|| {
+            let transaction = self.db.transaction()?;
+            for id in ids {
+                transaction
+                    .prepare_cached("UPDATE decision SET verdict = 'applied' WHERE id = ?1")?
+                    .execute(params![id.0])?;
+            }
+            transaction.commit()
+        })()
+        .doing("write", &path);
         // Whatever became of it: announcements must reach the disk.
-        synchronous("FULL")?;
-        done.map(drop)
+        synchronous(&self.db, "FULL")?;
+        self.touched
+            .extend(ids.iter().copied().map(Touched::Decision));
+        done
     }
 
     /// The kernel refused the announced write.
@@ -220,6 +303,7 @@ impl Journal {
             "UPDATE decision SET verdict = 'failed', note = ?2 WHERE id = ?1",
             params![id.0, error],
         )?;
+        self.touched.push(Touched::Decision(id));
         Ok(())
     }
 
@@ -233,7 +317,24 @@ impl Journal {
         verdict: Verdict,
         note: &str,
     ) -> Result<DecisionId> {
-        insert(&self.db, &self.boot, self.run, decision, verdict, note).doing("write", &self.path)
+        let id = insert(&self.db, &self.boot, self.run, decision, verdict, note)
+            .doing("write", &self.path)?;
+        self.commits += 1;
+        self.touched.push(Touched::Decision(id));
+        Ok(id)
+    }
+
+    /// Says what became of advice: [`Verdict::Approved`] or [`Verdict::Rejected`], and a note on it.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub fn advice(&mut self, id: DecisionId, verdict: Verdict, note: &str) -> Result<()> {
+        self.execute(
+            "UPDATE decision SET verdict = ?2, note = ?3 WHERE id = ?1",
+            params![id.0, verdict.word(), note],
+        )?;
+        self.touched.push(Touched::Decision(id));
+        Ok(())
     }
 
     /// Records what a trial said.
@@ -245,51 +346,41 @@ impl Journal {
             "UPDATE decision SET outcome = ?2 WHERE id = ?1",
             params![id.0, text],
         )?;
+        self.touched.push(Touched::Outcome(id));
         Ok(())
     }
 
-    /// The knobs of this boot whose value may be ours.
+    /// Records what a trial said and, as JSON, what it measured.
     ///
     /// # Errors
     /// See [`JournalError`].
-    pub fn held(&self) -> Result<Vec<Original>> {
-        self.held_of(Some(&self.boot))
+    pub fn trial(&mut self, id: DecisionId, text: &str, json: &str) -> Result<()> {
+        self.execute(
+            "UPDATE decision SET outcome = ?2, trial = ?3 WHERE id = ?1",
+            params![id.0, text, json],
+        )?;
+        self.touched.push(Touched::Outcome(id));
+        Ok(())
     }
 
-    /// The same of one boot, or of all.
-    pub(crate) fn held_of(&self, boot: Option<&str>) -> Result<Vec<Original>> {
-        let mut statement = self
-            .db
-            .prepare(
-                "SELECT o.netns, o.tunable, o.place, o.value, o.first,
-                        (SELECT group_concat(d.new, ';') FROM decision d
-                         WHERE d.boot_id = o.boot_id AND d.netns = o.netns AND d.tunable = o.tunable
-                           AND d.id >= o.first AND d.verdict IN ('intended', 'applied', 'failed'))
-                 FROM original o WHERE o.state = 'held' AND (?1 IS NULL OR o.boot_id = ?1) ORDER BY o.first",
-            )
-            .doing("read", &self.path)?;
-        let rows = statement
-            .query_map(params![boot], |row| {
-                let value: String = row.get(3)?;
-                let ours: Option<String> = row.get(5)?;
-                Ok(Original {
-                    knob: Knob {
-                        netns: NetnsCookie(row.get::<_, i64>(0)? as u64),
-                        tunable: row.get(1)?,
-                    },
-                    place: row.get(2)?,
-                    value: value.parse().map_err(|_| rusqlite::Error::InvalidQuery)?,
-                    ours: ours
-                        .unwrap_or_default()
-                        .split(';')
-                        .filter_map(|text| text.parse::<Value>().ok())
-                        .collect(),
-                    first: DecisionId(row.get(4)?),
-                })
-            })
-            .doing("read", &self.path)?;
-        rows.collect::<rusqlite::Result<_>>()
-            .doing("read", &self.path)
+    /// For when nothing waits: after many commits, writes the log back to the database, which takes longer than a
+    /// commit. What is not done here is done when the journal is closed, and at the latest after 16 MiB.
+    ///
+    /// # Errors
+    /// See [`JournalError`]. Nothing is lost.
+    pub fn rest(&mut self) -> Result<()> {
+        if self.commits < COMMITS {
+            return Ok(());
+        }
+        self.commits = 0;
+        self.db
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            .doing("write back", &self.path)
+    }
+
+    /// What was taken down since the last call.
+    pub fn take_touched(&mut self) -> Vec<Touched> {
+        std::mem::take(&mut self.touched)
     }
 
     /// Says what became of a knob's original value.
@@ -297,10 +388,54 @@ impl Journal {
     /// # Errors
     /// See [`JournalError`].
     pub fn close(&mut self, knob: &Knob, state: OriginalState, note: &str) -> Result<()> {
-        self.execute(
-            "UPDATE original SET state = ?1, note = ?2 WHERE boot_id = ?3 AND netns = ?4 AND tunable = ?5",
-            params![state.word(), note, self.boot, knob.netns.0 as i64, knob.tunable],
-        )?;
+        self.execute(CLOSE, close_params!(state, note, self.boot, knob))?;
+        Ok(())
+    }
+
+    /// The same for many knobs, in one commit. Where restoring wrote a value, that is a decision of its own.
+    ///
+    /// # Errors
+    /// See [`JournalError`].
+    pub fn close_all(&mut self, closed: &[Closed]) -> Result<()> {
+        let path = self.path.clone();
+        let mut restored = Vec::new();
+        (|| {
+            let transaction = self.db.transaction()?;
+            for Closed {
+                original,
+                state,
+                note,
+                wrote_over,
+            } in closed
+            {
+                if let Some(old) = wrote_over {
+                    let decision = NewDecision {
+                        tuner: "engine",
+                        scenario: "restore",
+                        knob: &original.knob,
+                        place: &original.place,
+                        old,
+                        new: &original.value,
+                        reason: "the value from before the first change is put back",
+                        signal: None,
+                        reverts: None,
+                    };
+                    let (boot, run) = (&self.boot, self.run);
+                    let verdict = Verdict::Restored;
+                    restored.push(insert(&transaction, boot, run, &decision, verdict, "")?);
+                }
+                transaction.prepare_cached(CLOSE)?.execute(close_params!(
+                    state,
+                    note,
+                    self.boot,
+                    original.knob
+                ))?;
+            }
+            transaction.commit()
+        })()
+        .doing("write", &path)?;
+        self.touched
+            .extend(restored.into_iter().map(Touched::Decision));
         Ok(())
     }
 
@@ -314,126 +449,6 @@ impl Journal {
             params![self.boot],
         )
     }
-
-    /// Leaves a knob to whoever wrote it.
-    ///
-    /// # Errors
-    /// See [`JournalError`].
-    pub fn hold(&mut self, hold: &Hold) -> Result<()> {
-        self.execute(
-            "INSERT OR REPLACE INTO hold (boot_id, netns, tunable, since, by, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![self.boot, hold.knob.netns.0 as i64, hold.knob.tunable, hold.since, hold.by, hold.value],
-        )?;
-        Ok(())
-    }
-
-    /// The knobs that are left alone.
-    ///
-    /// # Errors
-    /// See [`JournalError`].
-    pub fn holds(&self) -> Result<Vec<Hold>> {
-        let mut statement = self
-            .db
-            .prepare("SELECT netns, tunable, since, by, value FROM hold WHERE boot_id = ?1 ORDER BY since")
-            .doing("read", &self.path)?;
-        let rows = statement
-            .query_map(params![self.boot], |row| {
-                Ok(Hold {
-                    knob: Knob {
-                        netns: NetnsCookie(row.get::<_, i64>(0)? as u64),
-                        tunable: row.get(1)?,
-                    },
-                    since: row.get(2)?,
-                    by: row.get(3)?,
-                    value: row.get(4)?,
-                })
-            })
-            .doing("read", &self.path)?;
-        rows.collect::<rusqlite::Result<_>>()
-            .doing("read", &self.path)
-    }
-
-    /// Takes back the holds on one tunable or all, in one namespace or all, and names them.
-    ///
-    /// # Errors
-    /// See [`JournalError`].
-    pub fn rearm(
-        &mut self,
-        tunable: Option<&str>,
-        netns: Option<NetnsCookie>,
-    ) -> Result<Vec<Hold>> {
-        let taken: Vec<Hold> = self
-            .holds()?
-            .into_iter()
-            .filter(|hold| {
-                tunable.is_none_or(|t| t == hold.knob.tunable)
-                    && netns.is_none_or(|n| n == hold.knob.netns)
-            })
-            .collect();
-        for hold in &taken {
-            self.execute(
-                "DELETE FROM hold WHERE boot_id = ?1 AND netns = ?2 AND tunable = ?3",
-                params![self.boot, hold.knob.netns.0 as i64, hold.knob.tunable],
-            )?;
-        }
-        Ok(taken)
-    }
-
-    /// The last decisions, newest first.
-    ///
-    /// # Errors
-    /// See [`JournalError`].
-    pub fn history(&self, limit: usize) -> Result<Vec<Decision>> {
-        let mut statement = self
-            .db
-            .prepare(&format!("{SELECT_DECISION} ORDER BY id DESC LIMIT ?1"))
-            .doing("read", &self.path)?;
-        let rows = statement
-            .query_map(params![limit as i64], decision_row)
-            .doing("read", &self.path)?;
-        rows.collect::<rusqlite::Result<_>>()
-            .doing("read", &self.path)
-    }
-
-    /// One decision.
-    ///
-    /// # Errors
-    /// See [`JournalError`].
-    pub fn decision(&self, id: DecisionId) -> Result<Option<Decision>> {
-        self.db
-            .query_row(
-                &format!("{SELECT_DECISION} WHERE id = ?1"),
-                params![id.0],
-                decision_row,
-            )
-            .optional()
-            .doing("read", &self.path)
-    }
-}
-
-const SELECT_DECISION: &str = "SELECT id, at, tuner, scenario, netns, tunable, place, verdict, old, new, reason, \
-                               signal, note, reverts, outcome FROM decision";
-
-fn decision_row(row: &Row<'_>) -> rusqlite::Result<Decision> {
-    Ok(Decision {
-        id: DecisionId(row.get(0)?),
-        at: row.get(1)?,
-        tuner: row.get(2)?,
-        scenario: row.get(3)?,
-        knob: Knob {
-            netns: NetnsCookie(row.get::<_, i64>(4)? as u64),
-            tunable: row.get(5)?,
-        },
-        place: row.get(6)?,
-        verdict: row.get(7)?,
-        old: row.get(8)?,
-        new: row.get(9)?,
-        reason: row.get(10)?,
-        signal: row.get(11)?,
-        note: row.get(12)?,
-        reverts: row.get::<_, Option<i64>>(13)?.map(DecisionId),
-        outcome: row.get(14)?,
-    })
 }
 
 fn insert(

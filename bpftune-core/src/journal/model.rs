@@ -45,6 +45,12 @@ pub enum Verdict {
     Advised,
     /// The governor said no.
     Refused,
+    /// Advice that the operator took: the change is a decision of its own.
+    Approved,
+    /// Advice that the operator turned down.
+    Rejected,
+    /// The value from before our first change was written back.
+    Restored,
 }
 
 impl Verdict {
@@ -57,8 +63,23 @@ impl Verdict {
             Verdict::Failed => "failed",
             Verdict::Advised => "advised",
             Verdict::Refused => "refused",
+            Verdict::Approved => "approved",
+            Verdict::Rejected => "rejected",
+            Verdict::Restored => "restored",
         }
     }
+
+    /// All of them, in the order of a change's life.
+    pub const ALL: [Verdict; 8] = [
+        Verdict::Intended,
+        Verdict::Applied,
+        Verdict::Failed,
+        Verdict::Advised,
+        Verdict::Refused,
+        Verdict::Approved,
+        Verdict::Rejected,
+        Verdict::Restored,
+    ];
 }
 
 /// A decision about to be recorded.
@@ -115,6 +136,8 @@ pub struct Decision {
     pub reverts: Option<DecisionId>,
     /// What its trial said.
     pub outcome: String,
+    /// What its trial measured, JSON.
+    pub trial: Option<String>,
 }
 
 /// A knob whose value may be ours now.

@@ -7,8 +7,12 @@ use rusqlite::{Connection, OpenFlags};
 use super::{JournalError, error::Doing};
 
 /// The schema that this version writes.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = STEPS.len() as i64;
 
+/// How to come from each schema to the next, from none to 1 first. A step that was released never changes.
+const STEPS: &[&str] = &[TABLES, LEARNED_AND_TRIALS];
+
+/// Schema 1.
 const TABLES: &str = "
 CREATE TABLE run (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -66,6 +70,31 @@ CREATE VIEW changes AS
     FROM decision WHERE verdict IN ('intended', 'applied', 'failed') ORDER BY decision.id;
 ";
 
+/// Schema 2: what trials measured, what learners learned, and what deleting old rows needs.
+const LEARNED_AND_TRIALS: &str = "
+ALTER TABLE decision ADD COLUMN trial TEXT;   -- JSON: windows, figures, uncertainty
+CREATE TABLE learned (
+    tuner TEXT NOT NULL,
+    tunable TEXT NOT NULL,
+    place TEXT NOT NULL,        -- namespaces' cookies end with the boot, their paths do not
+    at INTEGER NOT NULL,
+    kernel TEXT NOT NULL,       -- what the state fits to
+    hardware TEXT NOT NULL,
+    config TEXT NOT NULL,
+    learner TEXT NOT NULL,      -- name and version
+    state TEXT NOT NULL,        -- JSON
+    PRIMARY KEY (tuner, tunable, place)
+);
+-- Deleting a decision asks who refers to it.
+CREATE INDEX decision_reverts ON decision (reverts) WHERE reverts IS NOT NULL;
+CREATE INDEX original_first ON original (first);
+DROP VIEW changes;
+CREATE VIEW changes AS
+    SELECT 'D' || id AS id, datetime(at / 1000, 'unixepoch', 'localtime') AS time, tuner, tunable,
+           place, old, new, verdict, outcome, reason
+    FROM decision WHERE verdict IN ('intended', 'applied', 'failed', 'restored') ORDER BY decision.id;
+";
+
 fn newer(path: &Path, found: i64) -> JournalError {
     JournalError::Newer {
         path: path.to_owned(),
@@ -91,18 +120,76 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
     let connection = Connection::open(path).doing("open", path)?;
     connection
         .execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -256;
-             PRAGMA temp_store = MEMORY; PRAGMA busy_timeout = 2000;",
+            "PRAGMA synchronous = FULL; PRAGMA cache_size = -256; PRAGMA temp_store = MEMORY;
+             PRAGMA busy_timeout = 2000; PRAGMA wal_autocheckpoint = 4000;",
         )
         .doing("prepare", path)?;
     if !existed {
+        // Only before the first table.
         connection
-            .execute_batch(&format!(
-                "BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"
-            ))
+            .execute_batch("PRAGMA auto_vacuum = INCREMENTAL;")
             .doing("create", path)?;
     }
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL;")
+        .doing("prepare", path)?;
+    migrate(&connection, STEPS).doing(if existed { "migrate" } else { "create" }, path)?;
+    let auto_vacuum: i64 = connection
+        .query_row("PRAGMA auto_vacuum", [], |row| row.get(0))
+        .doing("read", path)?;
+    // Of a schema 1 file. Without it deleted rows leave free pages that are used again: no harm.
+    if auto_vacuum != INCREMENTAL
+        && let Err(error) = connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM;")
+    {
+        tracing::warn!("the journal {} will not shrink: {error}", path.display());
+    }
+    grow_log(&connection, path);
     Ok(connection)
+}
+
+/// Gives the write-ahead log its size at once. A commit that makes the file longer waits for the file system's own
+/// journal too, which takes twice as long; one that writes over old frames does not. A transaction that outgrows the
+/// page cache spills into the log, and that space stays after the rollback.
+fn grow_log(connection: &Connection, path: &Path) {
+    let free = nix::sys::statvfs::statvfs(path)
+        .map_or(0, |disk| disk.blocks_available() * disk.fragment_size());
+    if free < 32 * u64::from(LOG_BYTES) {
+        return;
+    }
+    let grown = connection.execute_batch(&format!(
+        "BEGIN; CREATE TABLE filler (x); INSERT INTO filler VALUES (zeroblob({LOG_BYTES})); ROLLBACK;"
+    ));
+    if let Err(error) = grown {
+        tracing::debug!("the journal's log stays small: {error}");
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+}
+
+/// More than what is written between two [checkpoints](super::Journal::rest).
+const LOG_BYTES: u32 = 5 << 20;
+
+/// `PRAGMA auto_vacuum`'s word for it.
+const INCREMENTAL: i64 = 2;
+
+/// The schema of an open file; 0 where it has no tables of ours.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Takes a file from its schema to the last of `steps`, each step in a transaction of its own: one that fails
+/// leaves the file at the schema before it.
+pub(super) fn migrate(connection: &Connection, steps: &[&str]) -> rusqlite::Result<()> {
+    let found = version(connection)?;
+    for (to, step) in (1i64..).zip(steps).filter(|(to, _)| *to > found) {
+        let done = connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {step} PRAGMA user_version = {to}; COMMIT;"
+        ));
+        if done.is_err() && !connection.is_autocommit() {
+            connection.execute_batch("ROLLBACK")?;
+        }
+        done?;
+    }
+    Ok(())
 }
 
 /// Opens an existing journal for reading.
@@ -112,9 +199,7 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection, JournalError> {
     connection
         .execute_batch("PRAGMA cache_size = -256; PRAGMA busy_timeout = 2000;")
         .doing("open", path)?;
-    let version: i64 = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .doing("read", path)?;
+    let version = version(&connection).doing("read", path)?;
     if version > VERSION {
         return Err(newer(path, version));
     }

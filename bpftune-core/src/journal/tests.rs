@@ -4,7 +4,10 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Figure, Signal};
+use crate::{Figure, NetnsCookie, Signal};
+
+mod grow;
+mod history;
 
 fn knob() -> Knob {
     Knob {

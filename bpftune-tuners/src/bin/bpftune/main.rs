@@ -1,22 +1,26 @@
 //! The `bpftune` daemon and its command line.
 
+mod act;
+mod classic;
+mod config;
+mod diff;
+mod doctor;
+mod exit;
+mod history;
+mod out;
+mod plan;
 mod revert;
 mod run;
 mod show;
+mod span;
+mod watch;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use bpftune_core::{Error, control::DEFAULT_SOCKET, journal::JournalError};
+use bpftune_core::control::DEFAULT_SOCKET;
 use clap::{Parser, Subcommand};
 
-/// Exit statuses, as documented in docs/operating.md.
-mod status {
-    pub(crate) const FAILED: u8 = 1;
-    /// sysexits.h EX_IOERR: the journal cannot be used.
-    pub(crate) const JOURNAL: u8 = 74;
-    /// sysexits.h EX_NOPERM.
-    pub(crate) const PRIVILEGE: u8 = 77;
-}
+use crate::exit::Failure;
 
 /// Tunes this host by what its connections really need, and takes back what does not help.
 #[derive(Parser)]
@@ -24,14 +28,17 @@ mod status {
     version,
     about,
     subcommand_required = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_help = "\
+The flags of the classic bpftune work too, without a command: -s -S -d -D -a -c -l -L -p -q -r -R -P -V. \
+Exit statuses: 0 done, 1 failed, 2 wrong words, 66 no such thing, 69 no daemon, 74 journal, 77 not permitted, 78 configuration."
 )]
 struct Cli {
     /// The journal's directory
     #[arg(
         long,
         global = true,
-        default_value = "/var/lib/bpftune",
+        default_value = run::STATE_DIR,
         value_name = "DIR"
     )]
     state_dir: PathBuf,
@@ -47,54 +54,143 @@ enum Verb {
     /// Run the daemon in the foreground; Ctrl-C restores every value
     Run(run::Args),
     /// What runs: hooks, tuners, changed parameters, parameters left to the admin
-    Status(show::Json),
-    /// The last decisions, newest first
-    History(show::History),
+    Status(out::Json),
+    /// The tuners, what they did and whether they rest
+    Tuners(out::Json),
+    /// What the tuners may change, with bounds and present values
+    Tunables(show::Tunables),
+    /// Decisions, newest first
+    History(history::Args),
     /// One decision in full: why, with which figures, and whether it helped
     Explain(show::Explain),
-    /// Let bpftune tune parameters again that somebody else wrote
-    Rearm(show::Rearm),
+    /// What differs from the original values, or between two decisions or moments
+    Diff(diff::Args),
+    /// What would change now, and why
+    Plan(out::Json),
+    /// Events as they happen
+    Watch(watch::Args),
+    /// Carry out advice
+    Approve(act::Id),
+    /// Turn advice down
+    Reject(act::Reject),
     /// Restore every original value, or take one decision back
     Revert(revert::Args),
-    /// What this kernel and these privileges allow, hook by hook
-    Doctor,
-}
-
-/// An error with the exit status it deserves.
-struct Failure(u8, String);
-
-impl<E: Into<Error>> From<E> for Failure {
-    fn from(error: E) -> Failure {
-        let error = error.into();
-        let status = match &error {
-            Error::Journal(JournalError::Missing { .. }) => status::FAILED,
-            Error::Journal(_) => status::JOURNAL,
-            _ => status::FAILED,
-        };
-        Failure(status, error.to_string())
-    }
+    /// Let bpftune tune parameters again that somebody else wrote
+    Rearm(act::Rearm),
+    /// Let a tuner work again
+    Enable(act::Tuner),
+    /// Let a tuner rest until it is enabled
+    Disable(act::Tuner),
+    /// Let every tuner, or one, rest for a while
+    Pause(act::Pause),
+    /// End a pause
+    Resume(act::MaybeTuner),
+    /// What this kernel and these privileges allow, hook by hook, and the way out
+    Doctor(out::Json),
+    /// The configuration files: every key, what is wrong, what holds
+    Config(config::Args),
 }
 
 fn main() -> ExitCode {
-    let Cli {
-        state_dir,
-        control,
-        verb,
-    } = Cli::parse();
-    let result = match verb {
-        Verb::Run(args) => run::run(args, state_dir, control),
-        Verb::Status(args) => show::status(&args, &control),
-        Verb::History(args) => show::history(&args, &control, &state_dir),
-        Verb::Explain(args) => show::explain(&args, &control, &state_dir),
-        Verb::Rearm(args) => show::rearm(&args, &control),
-        Verb::Revert(args) => revert::revert(&args, &control, &state_dir),
-        Verb::Doctor => run::doctor(),
+    let result = match classic::wanted(std::env::args_os()) {
+        Some(args) => classic::main(args),
+        None => command(Cli::parse()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(status, text)) => {
             eprintln!("bpftune: {text}");
             ExitCode::from(status)
+        }
+    }
+}
+
+fn command(cli: Cli) -> exit::Outcome {
+    let Cli {
+        state_dir,
+        control,
+        verb,
+    } = cli;
+    match verb {
+        Verb::Run(args) => run::run(args, state_dir, control),
+        Verb::Status(args) => show::status(args, &control),
+        Verb::Tuners(args) => show::tuners(args, &control),
+        Verb::Tunables(args) => show::tunables(&args, &control),
+        Verb::History(args) => history::history(&args, &control, &state_dir),
+        Verb::Explain(args) => show::explain(&args, &control, &state_dir),
+        Verb::Diff(args) => diff::diff(&args, &control, &state_dir),
+        Verb::Plan(args) => plan::plan(args, &control),
+        Verb::Watch(args) => watch::watch(&args, &control),
+        Verb::Approve(args) => act::approve(&args, &control),
+        Verb::Reject(args) => act::reject(&args, &control),
+        Verb::Revert(args) => revert::revert(&args, &control, &state_dir),
+        Verb::Rearm(args) => act::rearm(&args, &control),
+        Verb::Enable(args) => act::enable(&args, &control),
+        Verb::Disable(args) => act::disable(&args, &control),
+        Verb::Pause(args) => act::pause(&args, &control),
+        Verb::Resume(args) => act::resume(&args, &control),
+        Verb::Doctor(args) => doctor::doctor(args),
+        Verb::Config(args) => config::config(args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    const PAGE: &str = include_str!("../../../../docs/cli.md");
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn docs_name_every_command_option_and_status() {
+        for verb in Cli::command().get_subcommands() {
+            let name = format!("`{}", verb.get_name());
+            assert!(PAGE.contains(&name), "docs/cli.md: {name}");
+            // The daemon's own are in docs/operating.md.
+            if verb.get_name() == "run" {
+                continue;
+            }
+            for option in verb.get_arguments().filter_map(|arg| arg.get_long()) {
+                let option = format!("--{option}");
+                assert!(
+                    PAGE.contains(&option),
+                    "docs/cli.md: {} {option}",
+                    verb.get_name()
+                );
+            }
+        }
+        for status in [
+            exit::FAILED,
+            exit::USAGE,
+            exit::NO_INPUT,
+            exit::UNAVAILABLE,
+            exit::JOURNAL,
+            exit::PRIVILEGE,
+            exit::CONFIG,
+        ] {
+            assert!(
+                PAGE.contains(&format!("| {status} |")),
+                "docs/cli.md: {status}"
+            );
+        }
+    }
+
+    #[test]
+    fn docs_name_every_classic_flag() {
+        for arg in classic::Args::command().get_arguments() {
+            if arg.is_hide_set() {
+                continue;
+            }
+            let flag = arg.get_short().map(|short| format!("`-{short}"));
+            if let Some(flag) = flag {
+                assert!(PAGE.contains(&flag), "docs/cli.md: {flag}");
+            }
         }
     }
 }

@@ -4,14 +4,19 @@ use std::path::Path;
 
 use bpftune_core::{
     Error,
-    control::Client,
+    control::{Client, Report},
     engine,
     journal::{self, DecisionId, Journal, JournalError},
     netns::Namespaces,
     restore,
 };
 
-use crate::{Failure, status};
+use serde_json::json;
+
+use crate::{
+    exit::{self, Failure, Outcome},
+    out::Json,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -20,19 +25,26 @@ pub(crate) struct Args {
     /// Restore what is safe from a damaged or newer journal
     #[arg(long, conflicts_with = "id")]
     salvage: bool,
+    #[command(flatten)]
+    json: Json,
 }
 
-pub(crate) fn revert(args: &Args, control: &Path, state_dir: &Path) -> Result<(), Failure> {
-    if let Ok(mut client) = Client::connect(control) {
-        print!("{}", client.revert(args.id.map(|id| id.0))?.report);
-        return Ok(());
+pub(crate) fn revert(args: &Args, control: &Path, state_dir: &Path) -> Outcome {
+    match Client::connect(control) {
+        Ok(mut client) => {
+            let id = args.id.map(|id| id.0);
+            let reply: Report = client.call("Revert", json!({ "id": id }))?;
+            return args.json.print(&reply, |reply| print!("{}", reply.report));
+        }
+        Err(Error::NoDaemon { .. }) => {}
+        Err(error) => return Err(error.into()),
     }
     if let Some(id) = args.id {
         let text = format!(
             "taking back {id} alone needs a running daemon (none listens on {})",
             control.display()
         );
-        return Err(Failure(status::FAILED, text));
+        return Err(Failure(exit::UNAVAILABLE, text));
     }
     if !journal::file(state_dir).exists() {
         return Err(JournalError::Missing {
@@ -51,7 +63,10 @@ pub(crate) fn revert(args: &Args, control: &Path, state_dir: &Path) -> Result<()
     };
     journal.adopt_kept()?;
     let report = restore::restore(&mut journal, &mut namespaces)?;
-    print!("{report}");
+    let text = Report {
+        report: report.to_string(),
+    };
+    args.json.print(&text, |text| print!("{}", text.report))?;
     finish(&report)
 }
 
@@ -60,7 +75,7 @@ fn salvage(
     error: &JournalError,
     state_dir: &Path,
     namespaces: &mut Namespaces,
-) -> Result<(), Failure> {
+) -> Outcome {
     let scratch = tempfile::tempdir().map_err(|source| Error::System {
         what: "cannot make a scratch directory".into(),
         source,
@@ -82,18 +97,18 @@ fn salvage(
         println!("reading stopped: {why}");
     }
     if !wanted {
-        return Err(Failure(status::JOURNAL, error.to_string()));
+        return Err(Failure(exit::JOURNAL, error.to_string()));
     }
     let report = restore::restore_salvaged(&found, namespaces);
     print!("{report}");
     finish(&report)
 }
 
-fn finish(report: &restore::Report) -> Result<(), Failure> {
+fn finish(report: &restore::Report) -> Outcome {
     match report.failed.len() {
         0 => Ok(()),
         n => Err(Failure(
-            status::FAILED,
+            exit::FAILED,
             format!("{n} values could not be restored; see above"),
         )),
     }

@@ -1,24 +1,33 @@
-//! `bpftune run` and `bpftune doctor`.
+//! `bpftune run`, and what every way to run the daemon shares.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use bpftune_core::{
-    admin::{self, AdminWatch},
-    engine::{Engine, Settings},
-    governor::{Mode, Policy},
+    config::{Config, Live, Overrides},
+    control::Access,
+    engine::{Engine, Registration, Settings},
+    governor::{ExitPolicy, Mode},
+    journal::Retention,
     privilege,
 };
 use clap::builder::PossibleValuesParser;
 use tracing_subscriber::EnvFilter;
 
-use crate::{Failure, status};
+use crate::{
+    config,
+    exit::{self, Failure, Outcome},
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// observe: count only; advise: propose and record, write nothing; auto: write
-    #[arg(long, default_value_t = Mode::Auto, value_parser = PossibleValuesParser::new(["observe", "advise", "auto"])
+    /// observe: count only; advise: propose and record, write nothing; auto: write. Overrides the configuration, and
+    /// nothing goes further
+    #[arg(long, value_parser = PossibleValuesParser::new(["observe", "advise", "auto"])
         .map(|mode| mode.parse::<Mode>().expect("one of the possible values")))]
-    mode: Mode,
+    mode: Option<Mode>,
     /// Leave the values as they are on exit (`bpftune revert` restores them later)
     #[arg(long)]
     keep: bool,
@@ -33,8 +42,10 @@ pub(crate) struct Args {
     #[arg(long)]
     no_global: bool,
     /// Most changes of one parameter in one namespace in an hour
-    #[arg(long, value_name = "N", default_value_t = Policy::default().changes_per_hour)]
-    changes_per_hour: usize,
+    #[arg(long, value_name = "N")]
+    changes_per_hour: Option<usize>,
+    #[command(flatten)]
+    directory: config::Directory,
     /// Log every signal
     #[arg(short, long)]
     debug: bool,
@@ -42,7 +53,10 @@ pub(crate) struct Args {
 
 use clap::builder::TypedValueParser as _;
 
-pub(crate) fn run(args: Args, state_dir: PathBuf, control: PathBuf) -> Result<(), Failure> {
+/// Where the journal is unless told otherwise.
+pub(crate) const STATE_DIR: &str = "/var/lib/bpftune";
+
+pub(crate) fn run(args: Args, state_dir: PathBuf, control: PathBuf) -> Outcome {
     let started = Instant::now();
     let Args {
         mode,
@@ -51,54 +65,127 @@ pub(crate) fn run(args: Args, state_dir: PathBuf, control: PathBuf) -> Result<()
         netns,
         no_global,
         changes_per_hour,
+        directory,
         debug,
     } = args;
+    log_to(debug, std::io::stderr);
+    check_privilege()?;
+    let live = Live::new(
+        directory.files(),
+        Overrides {
+            mode,
+            no_global,
+            changes_per_hour,
+            max_step: None,
+            exit: keep.then_some(ExitPolicy::Keep),
+        },
+    )?;
+    let named = |name: &str| tuner.iter().any(|wanted| wanted == name);
+    let registrations = load(|name| {
+        if tuner.is_empty() {
+            enabled(&live, name)
+        } else {
+            named(name)
+        }
+    })?;
+    let from_files = settings(live, state_dir, control, !tuner.is_empty());
+    let settings = Settings {
+        only_netns: if netns.is_empty() {
+            from_files.only_netns.clone()
+        } else {
+            netns
+        },
+        ..from_files
+    };
+    until_told(Engine::new(settings, registrations)?, started)
+}
+
+/// Whether the files let a tuner run.
+pub(crate) fn enabled(live: &Live, tuner: &str) -> bool {
+    live.loaded
+        .config
+        .tuner
+        .get(tuner)
+        .is_none_or(|section| section.enabled)
+}
+
+/// What the files say. `left_out`: there are tuners that they may name and that do not run.
+pub(crate) fn settings(
+    live: Live,
+    state_dir: PathBuf,
+    control: PathBuf,
+    left_out: bool,
+) -> Settings {
+    let Config {
+        daemon,
+        journal,
+        control: groups,
+        ..
+    } = &live.loaded.config;
+    Settings {
+        policy: live.policy(),
+        state_dir,
+        control: Some(control),
+        access: Access {
+            readers: groups.read_group.clone(),
+            writers: groups.write_group.clone(),
+        },
+        query_port: None,
+        retention: Retention {
+            age: Duration::from_secs(journal.keep_days * 24 * 3600),
+            decisions: journal.keep_decisions,
+        },
+        exit: live.exit(),
+        only_netns: daemon.netns.clone(),
+        other_tuners: left_out,
+        config: Some(live),
+    }
+}
+
+/// Sets the log up: one line an event, to `writer`.
+pub(crate) fn log_to<W>(debug: bool, writer: W)
+where
+    W: for<'a> tracing_subscriber::fmt::MakeWriter<'a> + Send + Sync + 'static,
+{
     let default = if debug { "debug" } else { "info" };
     tracing_subscriber::fmt()
         .with_env_filter(
             EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default)),
         )
         .with_target(false)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .init();
-    check_privilege()?;
+}
+
+/// Loads the tuners that `wanted` lets through.
+pub(crate) fn load(wanted: impl Fn(&str) -> bool) -> Result<Vec<Registration>, Failure> {
     let registrations = bpftune_tuners::ALL
         .iter()
-        .filter(|(name, _)| tuner.is_empty() || tuner.iter().any(|wanted| wanted == name))
+        .filter(|(name, _)| wanted(name))
         .map(|(_, load)| load())
         .collect::<Result<Vec<_>, _>>()?;
-    let policy = Policy {
-        mode,
-        changes_per_hour,
-        global: !no_global,
-        ..Policy::default()
-    };
-    let settings = Settings {
-        policy,
-        state_dir,
-        control: Some(control),
-        keep,
-        only_netns: netns,
-    };
-    let engine = Engine::new(settings, registrations)?;
+    Ok(registrations)
+}
+
+/// Gives up what is not needed any more and runs until told to end.
+pub(crate) fn until_told(engine: Engine, started: Instant) -> Outcome {
     privilege::drop_rest()?;
+    let mode = engine.mode();
+    let at_end = match engine.exit() {
+        ExitPolicy::Keep => "keeps changed values",
+        ExitPolicy::Restore => "restores every value",
+        ExitPolicy::RestoreIfWorse => "keeps what its trial found better, restores the rest",
+    };
     engine.run(|| {
         let ms = started.elapsed().as_millis();
-        tracing::info!(
-            "ready after {ms} ms, mode {mode}; {} on exit",
-            if keep {
-                "keeps changed values"
-            } else {
-                "restores every value"
-            }
-        );
+        tracing::info!("ready after {ms} ms, mode {mode}; {at_end} on exit");
         // Fails only where no service manager asked.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     })?;
     Ok(())
 }
 
-fn check_privilege() -> Result<(), Failure> {
+pub(crate) fn check_privilege() -> Outcome {
     let missing = privilege::missing()?;
     if missing.is_empty() {
         return Ok(());
@@ -108,44 +195,5 @@ fn check_privilege() -> Result<(), Failure> {
         text.push_str(&format!("  {capability}: to {what_for}\n"));
     }
     text.push_str("run it as root, or by a service manager that grants these capabilities");
-    Err(Failure(status::PRIVILEGE, text))
-}
-
-pub(crate) fn doctor() -> Result<(), Failure> {
-    let missing = privilege::missing()?;
-    for (capability, what_for) in privilege::REQUIRED {
-        let state = if missing.iter().any(|(other, _)| other == capability) {
-            "MISSING"
-        } else {
-            "ok"
-        };
-        println!("{state:8} {capability}: to {what_for}");
-    }
-    let btf = std::path::Path::new("/sys/kernel/btf/vmlinux").exists();
-    println!(
-        "{:8} kernel type information (/sys/kernel/btf/vmlinux)",
-        if btf { "ok" } else { "MISSING" }
-    );
-    check_privilege()?;
-    let mut off = 0;
-    let mut show = |owner: &str, hooks: &[bpftune_core::bpf::HookStatus]| {
-        for hook in hooks {
-            off += usize::from(hook.off.is_some());
-            match &hook.off {
-                None => println!("ok       {owner}: {} ({})", hook.name, hook.section),
-                Some(why) => println!("OFF      {owner}: {} ({}): {why}", hook.name, hook.section),
-            }
-        }
-    };
-    show(admin::NAME, AdminWatch::new()?.hooks());
-    for (name, load) in bpftune_tuners::ALL {
-        show(name, load()?.source.hooks());
-    }
-    if off > 0 {
-        return Err(Failure(
-            status::FAILED,
-            format!("{off} hooks are off; what they watch is not tuned"),
-        ));
-    }
-    Ok(())
+    Err(Failure(exit::PRIVILEGE, text))
 }

@@ -1,33 +1,18 @@
-//! What people and programs read.
+//! The daemon's state: status, tuners, tunables, one decision.
 
-use std::{
-    path::Path,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::path::Path;
 
 use bpftune_core::{
     Error,
-    control::{Client, Decision},
+    control::{self, Client, Decision, Explanation, Status},
     journal::{DecisionId, Journal},
 };
+use serde_json::json;
 
-use crate::Failure;
-
-#[derive(clap::Args)]
-pub(crate) struct Json {
-    /// JSON for programs
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(clap::Args)]
-pub(crate) struct History {
-    /// At most so many
-    #[arg(short = 'n', long, default_value_t = 20)]
-    limit: u32,
-    #[command(flatten)]
-    json: Json,
-}
+use crate::{
+    exit::{Failure, Outcome},
+    out::{Json, ago, table},
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Explain {
@@ -38,186 +23,194 @@ pub(crate) struct Explain {
 }
 
 #[derive(clap::Args)]
-pub(crate) struct Rearm {
-    /// Only this parameter, such as net.ipv4.tcp_rmem
-    tunable: Option<String>,
-    /// Only the network namespace with this cookie (see `bpftune status`)
-    #[arg(long, value_name = "COOKIE")]
-    netns: Option<u64>,
+pub(crate) struct Tunables {
+    /// Only this tuner's
+    tuner: Option<String>,
+    #[command(flatten)]
+    json: Json,
 }
 
-fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text =
-        serde_json::to_string_pretty(value).map_err(|error| Error::Control(error.to_string()))?;
-    println!("{text}");
-    Ok(())
+fn get_status(control: &Path) -> Result<Status, Failure> {
+    Ok(Client::connect(control)?.call("GetStatus", json!({}))?)
 }
 
-pub(crate) fn status(args: &Json, control: &Path) -> Result<(), Failure> {
-    let status = Client::connect(control)?.status()?;
-    if args.json {
-        return print_json(&status);
-    }
-    println!(
-        "bpftune {} (process {}), mode {}, since {}",
-        status.version,
-        status.pid,
-        status.mode,
-        ago(status.started_unix_ms)
-    );
-    println!(
-        "journal in {}, BPF maps {} KiB",
-        status.state_dir,
-        status.map_bytes / 1024
-    );
-    println!("\nhooks");
-    for hook in &status.hooks {
-        let state = hook
-            .off
-            .as_ref()
-            .map_or("attached".to_owned(), |why| format!("OFF: {why}"));
+pub(crate) fn status(args: Json, control: &Path) -> Outcome {
+    args.print(&get_status(control)?, |status| {
         println!(
-            "  {:12} {:18} {:32} {state}",
-            hook.owner, hook.name, hook.section
+            "bpftune {} (process {}), mode {}, since {}",
+            status.version,
+            status.pid,
+            status.mode,
+            ago(status.started_unix_ms)
         );
-    }
-    println!("\ntuners");
-    for tuner in &status.tuners {
         println!(
-            "  {:12} {} signals, {} proposals, {} changes",
-            tuner.name, tuner.signals, tuner.proposals, tuner.changes
+            "journal in {}, BPF maps {} KiB",
+            status.state_dir,
+            status.map_bytes / 1024
         );
-    }
-    println!("\nparameters changed, or left to whoever wrote them");
-    if status.knobs.is_empty() {
-        println!("  none");
-    }
-    for knob in &status.knobs {
-        println!(
-            "  {} in {} (netns {})",
-            knob.tunable, knob.place, knob.netns
-        );
-        let current = knob
-            .current
-            .as_deref()
-            .unwrap_or("unreadable: the namespace may be gone");
-        match (&knob.held_by, &knob.original) {
-            (Some(by), _) => println!("    \"{current}\", hands off: {by} wrote it"),
-            (None, Some(original)) => println!(
-                "    \"{original}\" -> \"{current}\", {} changes, {} reversals",
-                knob.changes, knob.reversals
-            ),
-            (None, None) => println!("    \"{current}\""),
+        match &status.config_files[..] {
+            [] => println!("configuration: no files, the defaults hold"),
+            files => println!("configuration: {}", files.join(", ")),
         }
+        if let Some(error) = &status.config_error {
+            println!("CONFIGURATION REFUSED, the one before holds: {error}");
+        }
+        let hooks: Vec<_> = status
+            .hooks
+            .iter()
+            .map(|hook| {
+                let state = hook
+                    .off
+                    .as_ref()
+                    .map_or("attached".to_owned(), |why| format!("OFF: {why}"));
+                [
+                    hook.owner.clone(),
+                    hook.name.clone(),
+                    hook.section.clone(),
+                    state,
+                ]
+            })
+            .collect();
+        print!(
+            "\n{}",
+            table(["owner", "hook", "attaches to", "state"], &hooks)
+        );
+        print!("\n{}", tuners_table(status));
+        println!("\nparameters changed, or left to whoever wrote them");
+        if status.knobs.is_empty() {
+            println!("  none");
+        }
+        for knob in &status.knobs {
+            println!(
+                "  {} in {} (netns {})",
+                knob.tunable, knob.place, knob.netns
+            );
+            let current = knob
+                .current
+                .as_deref()
+                .unwrap_or("unreadable: the namespace may be gone");
+            match (&knob.held_by, &knob.original) {
+                (Some(by), _) => println!("    \"{current}\", hands off: {by} wrote it"),
+                (None, Some(original)) => println!(
+                    "    \"{original}\" -> \"{current}\", {} changes, {} reversals",
+                    knob.changes, knob.reversals
+                ),
+                (None, None) => println!("    \"{current}\""),
+            }
+        }
+    })
+}
+
+fn tuners_table(status: &Status) -> String {
+    let rows: Vec<_> = status
+        .tuners
+        .iter()
+        .map(|tuner| {
+            [
+                tuner.name.clone(),
+                tuner.state.clone(),
+                tuner.signals.to_string(),
+                tuner.proposals.to_string(),
+                tuner.changes.to_string(),
+                tuner.about.clone(),
+            ]
+        })
+        .collect();
+    table(
+        ["tuner", "state", "signals", "proposals", "changes", "about"],
+        &rows,
+    )
+}
+
+pub(crate) fn tuners(args: Json, control: &Path) -> Outcome {
+    let status = get_status(control)?;
+    if args.json {
+        return args.print(&status.tuners, |_| ());
     }
+    print!("{}", tuners_table(&status));
     Ok(())
+}
+
+pub(crate) fn tunables(args: &Tunables, control: &Path) -> Outcome {
+    let reply: control::Tunables =
+        Client::connect(control)?.call("ListTunables", json!({ "tuner": args.tuner }))?;
+    args.json.print(&reply.tunables, |tunables| {
+        let rows: Vec<_> = tunables
+            .iter()
+            .map(|tunable| {
+                let highest = tunable.ranges.last().map_or(String::new(), |range| {
+                    format!("{}..{}", range.low, range.high)
+                });
+                [
+                    tunable.tuner.clone(),
+                    tunable.name.clone(),
+                    tunable.scope.clone(),
+                    tunable.unit.clone(),
+                    highest,
+                    tunable.current.clone().unwrap_or_else(|| "not here".into()),
+                ]
+            })
+            .collect();
+        let head = [
+            "tuner",
+            "parameter",
+            "scope",
+            "unit",
+            "bounds of the last number",
+            "now, on the host",
+        ];
+        print!("{}", table(head, &rows));
+    })
 }
 
 /// From the daemon, or where none runs from the journal.
-fn decisions(limit: u32, control: &Path, state_dir: &Path) -> Result<Vec<Decision>, Failure> {
-    if let Ok(mut client) = Client::connect(control) {
-        return Ok(client.history(limit)?.decisions);
-    }
-    let journal = Journal::open_read_only(state_dir)?;
-    Ok(journal
-        .history(limit as usize)?
-        .into_iter()
-        .map(Decision::from)
-        .collect())
-}
-
-pub(crate) fn history(args: &History, control: &Path, state_dir: &Path) -> Result<(), Failure> {
-    let decisions = decisions(args.limit, control, state_dir)?;
-    if args.json.json {
-        return print_json(&decisions);
-    }
-    if decisions.is_empty() {
-        println!("no decisions yet");
-    }
-    for d in &decisions {
-        let id = DecisionId(d.id).to_string();
-        let outcome = d.outcome.split(':').next().unwrap_or_default();
-        println!(
-            "{id:6} {:>12} {:9} {:8} {}",
-            ago(d.at_unix_ms),
-            d.verdict,
-            outcome,
-            d.reason
-        );
-    }
-    Ok(())
-}
-
-pub(crate) fn explain(args: &Explain, control: &Path, state_dir: &Path) -> Result<(), Failure> {
-    let decision = match Client::connect(control) {
-        Ok(mut client) => client.explain(args.id.0)?.decision,
-        Err(_) => Journal::open_read_only(state_dir)?
-            .decision(args.id)?
-            .ok_or_else(|| {
-                Error::Control(format!(
-                    "there is no decision {}: see `bpftune history`",
-                    args.id
-                ))
-            })?
-            .into(),
-    };
-    if args.json.json {
-        return print_json(&decision);
-    }
-    println!(
-        "{}: {}, {}, by {}",
-        args.id,
-        decision.verdict,
-        ago(decision.at_unix_ms),
-        decision.tuner
-    );
-    println!("  {}.", decision.reason);
-    if !decision.note.is_empty() {
-        println!("  {}", decision.note);
-    }
-    let helped = if decision.outcome.is_empty() {
-        "not measured (yet)"
-    } else {
-        &decision.outcome
-    };
-    println!("  did it help? {helped}");
-    if let Some(signal) = decision
-        .signal
-        .as_deref()
-        .and_then(|text| serde_json::from_str::<bpftune_core::Signal>(text).ok())
-    {
-        println!(
-            "  signal {} ({} events) on {}:",
-            signal.scenario, signal.count, signal.subject
-        );
-        for figure in &signal.figures {
-            println!("    {figure}");
+fn decision(id: DecisionId, control: &Path, state_dir: &Path) -> Result<Decision, Failure> {
+    match Client::connect(control) {
+        Ok(mut client) => Ok(client
+            .call::<Explanation>("Explain", json!({ "id": id.0 }))?
+            .decision),
+        Err(Error::NoDaemon { .. }) => {
+            let journal = Journal::open_read_only(state_dir)?;
+            let found = journal.decision(id)?;
+            let newest = journal.newest()?;
+            Ok(found.ok_or(Error::NoSuchDecision { id, newest })?.into())
         }
+        Err(error) => Err(error.into()),
     }
-    Ok(())
 }
 
-pub(crate) fn rearm(args: &Rearm, control: &Path) -> Result<(), Failure> {
-    let rearmed = Client::connect(control)?
-        .rearm(args.tunable.as_deref(), args.netns)?
-        .rearmed;
-    if rearmed.is_empty() {
-        println!("nothing was left to anybody there");
-    }
-    for knob in rearmed {
-        println!("{knob} may be tuned again");
-    }
-    Ok(())
-}
-
-fn ago(unix_ms: i64) -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_millis() as i64);
-    match (now - unix_ms).max(0) / 1000 {
-        s @ 0..120 => format!("{s} s ago"),
-        s @ 120..7200 => format!("{} min ago", s / 60),
-        s @ 7200..172_800 => format!("{} h ago", s / 3600),
-        s => format!("{} days ago", s / 86400),
-    }
+pub(crate) fn explain(args: &Explain, control: &Path, state_dir: &Path) -> Outcome {
+    let decision = decision(args.id, control, state_dir)?;
+    args.json.print(&decision, |decision| {
+        println!(
+            "{}: {}, {}, by {}",
+            args.id,
+            decision.verdict,
+            ago(decision.at_unix_ms),
+            decision.tuner
+        );
+        println!("  {}.", decision.reason);
+        if !decision.note.is_empty() {
+            println!("  {}", decision.note);
+        }
+        let helped = if decision.outcome.is_empty() {
+            "not measured (yet)"
+        } else {
+            &decision.outcome
+        };
+        println!("  did it help? {helped}");
+        if let Some(signal) = decision
+            .signal
+            .as_deref()
+            .and_then(|text| serde_json::from_str::<bpftune_core::Signal>(text).ok())
+        {
+            println!(
+                "  signal {} ({} events) on {}:",
+                signal.scenario, signal.count, signal.subject
+            );
+            for figure in &signal.figures {
+                println!("    {figure}");
+            }
+        }
+    })
 }

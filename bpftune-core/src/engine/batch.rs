@@ -1,0 +1,205 @@
+//! The changes of one turn of the loop: announced together, then written one by one.
+
+use std::time::Instant;
+
+use super::Engine;
+use crate::{
+    Error, Knob, Signal, Value,
+    journal::{DecisionId, NewDecision},
+    sysctl,
+    trial::{Guards, Trial},
+};
+
+/// A change that the governor let through.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    /// Whose it is: a tuner, or "engine".
+    pub(super) tuner: String,
+    pub(super) knob: Knob,
+    /// The value that was read just now.
+    pub(super) old: Value,
+    pub(super) new: Value,
+    /// Why, for the journal and the log.
+    pub(super) sentence: String,
+    pub(super) signal: Option<Signal>,
+    /// Memory is given back: the governor does not hold the reversal against the knob.
+    pub(super) averts_harm: bool,
+    /// The decision that it takes back. Then no trial follows.
+    pub(super) reverts: Option<DecisionId>,
+}
+
+impl Change {
+    fn scenario(&self) -> &str {
+        match (&self.signal, self.reverts) {
+            (Some(signal), _) => &signal.scenario,
+            (None, Some(_)) => "revert",
+            (None, None) => "memory-pressure",
+        }
+    }
+}
+
+impl Engine {
+    /// Takes a change into this turn's group. What the governor is asked next about the same knob must know of it, so a
+    /// second change of one knob carries the group out first.
+    pub(super) fn enqueue(&mut self, change: Change) {
+        if self.batch.iter().any(|other| other.knob == change.knob) {
+            self.carry_out();
+        }
+        let original = self.originals.get(&change.knob).unwrap_or(&change.old);
+        self.governor.reserve(&change.knob, original, &change.new);
+        self.batch.push(change);
+    }
+
+    /// Announces and writes the group.
+    pub(super) fn carry_out(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        self.carry_out_these(&batch);
+    }
+
+    /// The same for changes that wait in no group. The decisions of those that were made.
+    pub(super) fn carry_out_these(&mut self, batch: &[Change]) -> Vec<Option<DecisionId>> {
+        if batch.is_empty() {
+            return Vec::new();
+        }
+        let done = self.apply_all(batch);
+        for (change, id) in batch.iter().zip(&done) {
+            let Some(index) = self.tuner_index(&change.tuner) else {
+                continue;
+            };
+            if id.is_none() {
+                self.quiet(index, change.signal.as_ref(), super::change::AFTER_FAILURE);
+                continue;
+            }
+            let tuner = &mut self.tuners[index];
+            tuner.counts.changes += 1;
+            if let Err(error) = self
+                .namespaces
+                .within(change.knob.netns, || {
+                    tuner.source.after_change(&change.knob)
+                })
+                .and_then(|done| done)
+            {
+                tracing::warn!("{error}");
+            }
+        }
+        if let Err(error) = self.arm_timer() {
+            tracing::warn!("{error}");
+        }
+        done
+    }
+
+    pub(super) fn tuner_index(&self, name: &str) -> Option<usize> {
+        self.tuners.iter().position(|t| t.tuner.name() == name)
+    }
+
+    /// Journal, write, read back, journal: one commit for all before the first write. `None` where a change was
+    /// refused, with nothing changed.
+    pub(super) fn apply_all(&mut self, changes: &[Change]) -> Vec<Option<DecisionId>> {
+        let guards: Vec<Option<Guards>> = changes
+            .iter()
+            .map(|change| {
+                self.namespaces
+                    .within(change.knob.netns, Guards::now)
+                    .ok()
+                    .flatten()
+            })
+            .collect();
+        let places: Vec<String> = changes
+            .iter()
+            .map(|change| self.namespaces.place(change.knob.netns))
+            .collect();
+        let decisions: Vec<NewDecision<'_>> = changes
+            .iter()
+            .zip(&places)
+            .map(|(change, place)| NewDecision {
+                tuner: &change.tuner,
+                scenario: change.scenario(),
+                knob: &change.knob,
+                place,
+                old: &change.old,
+                new: &change.new,
+                reason: &change.sentence,
+                signal: change.signal.as_ref(),
+                reverts: change.reverts,
+            })
+            .collect();
+        let ids = match self.journal.intend_all(&decisions) {
+            Ok(ids) => ids,
+            Err(error) => {
+                for change in changes {
+                    let Change { knob, old, .. } = change;
+                    self.governor
+                        .release(knob, self.originals.get(knob).unwrap_or(old), old);
+                    self.say_once(
+                        &change.knob,
+                        &format!("not changed, for it cannot be journalled: {error}"),
+                    );
+                }
+                return vec![None; changes.len()];
+            }
+        };
+        let done: Vec<Option<DecisionId>> = changes
+            .iter()
+            .zip(&ids)
+            .map(|(change, id)| self.write(change, *id).then_some(*id))
+            .collect();
+        let applied: Vec<DecisionId> = done.iter().copied().flatten().collect();
+        self.warn_on_error(|me| me.journal.applied_all(&applied));
+        for ((change, id), guards) in changes.iter().zip(&done).zip(guards) {
+            if let (Some(id), Some(guards), None) = (id, guards, change.reverts) {
+                self.start_trial(*id, change, guards);
+            }
+        }
+        done
+    }
+
+    /// Writes one announced change. `false`: refused, and the old value is there.
+    fn write(&mut self, change: &Change, id: DecisionId) -> bool {
+        let Change {
+            knob,
+            old,
+            new,
+            sentence,
+            ..
+        } = change;
+        let now = Instant::now();
+        if let Err(error) = sysctl::write(&mut self.namespaces, knob, new) {
+            if matches!(error, Error::ReadBack { .. }) {
+                // The kernel made something else of it: no half-understood value stays.
+                let _ = sysctl::write(&mut self.namespaces, knob, old);
+            }
+            tracing::warn!("{id} {error}");
+            self.warn_on_error(|me| me.journal.failed(id, &error.to_string()));
+            self.governor.harmed(knob, now);
+            self.governor
+                .release(knob, self.originals.get(knob).unwrap_or(old), old);
+            return false;
+        }
+        self.governor.changed(knob, new.direction_from(old), now);
+        if change.averts_harm {
+            self.governor.excused(knob);
+        }
+        let original = self
+            .originals
+            .entry(knob.clone())
+            .or_insert_with(|| old.clone());
+        self.governor.charge(knob, original, new);
+        self.written
+            .insert(knob.clone(), (new.clone(), Instant::now()));
+        self.said.remove(knob);
+        tracing::info!("{id} {sentence}");
+        true
+    }
+
+    fn start_trial(&mut self, id: DecisionId, change: &Change, guards: Guards) {
+        let onset = self
+            .onset
+            .iter()
+            .find(|((netns, _), _)| *netns == change.knob.netns)
+            .map(|(_, (first, _))| *first);
+        self.trials
+            .entry(change.knob.clone())
+            .and_modify(|trial| trial.extend(id, guards))
+            .or_insert_with(|| Trial::new(id, change.old.clone(), onset.unwrap_or(guards), guards));
+    }
+}

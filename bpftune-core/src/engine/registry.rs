@@ -1,0 +1,121 @@
+//! Tuners come and go.
+
+use nix::sys::epoll::EpollFlags;
+
+use super::{Counts, Engine, Registered, Registration};
+use crate::{Error, Knob, Result, Signal, restore};
+
+impl Engine {
+    /// Takes a tuner in: its tunables are its own from now on, its source is waited for.
+    ///
+    /// # Errors
+    /// [`Error::Owner`] where another tuner has one of its tunables, [`Error::Name`] where one has its
+    /// name. Then nothing is registered.
+    pub fn register(&mut self, registration: Registration) -> Result<()> {
+        let Registration { tuner, source } = registration;
+        let name = tuner.name().to_owned();
+        if self.tuners.iter().any(|other| other.tuner.name() == name) {
+            return Err(Error::Name { name });
+        }
+        let token = self.next_token;
+        let registered = tuner
+            .tunables()
+            .into_iter()
+            .try_for_each(|tunable| self.governor.register(tunable, &name))
+            .and_then(|()| self.wait_for(source.fd(), token, EpollFlags::EPOLLIN));
+        if let Err(error) = registered {
+            self.governor.unregister(&name);
+            return Err(error);
+        }
+        self.next_token += 1;
+        // What an earlier run left raised counts too.
+        for (knob, original) in &self.originals {
+            if let Some((ours, _)) = self.written.get(knob)
+                && self.governor.owner(&knob.tunable) == Some(&name)
+            {
+                self.governor.charge(knob, original, ours);
+            }
+        }
+        self.tuners.push(Registered {
+            token,
+            tuner,
+            source,
+            learner: None,
+            counts: Counts::default(),
+        });
+        Ok(())
+    }
+
+    /// Lets a tuner go: what it changed is restored, its tunables are nobody's.
+    ///
+    /// # Errors
+    /// Where the journal cannot be read.
+    pub fn unregister(&mut self, name: &str) -> Result<()> {
+        let Some(index) = self.tuners.iter().position(|t| t.tuner.name() == name) else {
+            return Ok(());
+        };
+        let gone = self.tuners.remove(index);
+        // Fails only where the source has closed it already.
+        let _ = self.epoll.delete(gone.source.fd());
+        // What it asked for in this very turn is not made any more.
+        for change in self.batch.extract_if(.., |change| change.tuner == name) {
+            let original = self.originals.get(&change.knob).unwrap_or(&change.old);
+            self.governor.release(&change.knob, original, &change.old);
+        }
+        // Its keys are indices.
+        self.onset.clear();
+        let owned: Vec<String> = gone
+            .tuner
+            .tunables()
+            .into_iter()
+            .map(|tunable| tunable.name.into_owned())
+            .collect();
+        self.restore_only(|knob| owned.contains(&knob.tunable))?;
+        self.governor.unregister(name);
+        Ok(())
+    }
+
+    /// Restores some of the knobs; they rest afterwards, as after harm.
+    fn restore_only(&mut self, wanted: impl Fn(&Knob) -> bool) -> Result<()> {
+        let mut originals = self.journal.held()?;
+        originals.retain(|original| wanted(&original.knob));
+        if originals.is_empty() {
+            return Ok(());
+        }
+        let report = restore::restore_these(originals, &mut self.journal, &mut self.namespaces);
+        for line in report.to_string().lines() {
+            tracing::info!("{line}");
+        }
+        self.forget(&report, wanted);
+        Ok(())
+    }
+
+    /// After restoring: what is no longer ours to know.
+    pub(super) fn forget(&mut self, report: &restore::Report, wanted: impl Fn(&Knob) -> bool) {
+        // What was just put back must not be raised again at once.
+        let now = std::time::Instant::now();
+        for (knob, _) in &report.restored {
+            self.governor.harmed(knob, now);
+            self.governor.refund(knob);
+        }
+        for (knob, _) in &report.left {
+            self.governor.hold(knob.clone(), "somebody".into());
+        }
+        let stays =
+            |knob: &Knob| !wanted(knob) || report.failed.iter().any(|(other, _)| other == knob);
+        self.originals.retain(|knob, _| stays(knob));
+        self.written.retain(|knob, _| stays(knob));
+        self.trials.retain(|knob, _| !wanted(knob));
+        self.outcomes.retain(|knob, _| !wanted(knob));
+    }
+
+    /// Passes a signal on to those other tuners that listen.
+    pub(super) fn tell_listeners(&mut self, from: usize, signal: &Signal) -> Result<()> {
+        for index in 0..self.tuners.len() {
+            if index != from && self.tuners[index].tuner.listens(&signal.scenario) {
+                self.ask(index, signal)?;
+            }
+        }
+        Ok(())
+    }
+}

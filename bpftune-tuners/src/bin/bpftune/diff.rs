@@ -1,0 +1,134 @@
+//! `bpftune diff`.
+
+use std::path::Path;
+
+use bpftune_core::{
+    Error,
+    control::{Client, DiffRange, Difference, Differences},
+    journal::{DecisionId, Journal},
+};
+
+use crate::{
+    exit::{Failure, Outcome},
+    out::{Json, table},
+    span,
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// From just after this decision (D3) instead of from the original values
+    from: Option<DecisionId>,
+    /// To just after this one (D9) instead of now
+    to: Option<DecisionId>,
+    /// From this moment: 90s, 10m, 2h, 3d ago, or @UNIX_SECONDS
+    #[arg(long, value_name = "WHEN", value_parser = span::moment, conflicts_with = "from")]
+    since: Option<i64>,
+    /// To this moment
+    #[arg(long, value_name = "WHEN", value_parser = span::moment, conflicts_with = "to")]
+    until: Option<i64>,
+    /// As commands that make the same difference elsewhere
+    #[arg(long, conflicts_with = "json")]
+    sysctl: bool,
+    #[command(flatten)]
+    json: Json,
+}
+
+pub(crate) fn diff(args: &Args, control: &Path, state_dir: &Path) -> Outcome {
+    let differences = differences(args, control, state_dir)?;
+    if args.sysctl {
+        for difference in &differences {
+            println!("{}", command(difference));
+        }
+        return Ok(());
+    }
+    args.json.print(&differences, |differences| {
+        if differences.is_empty() {
+            println!("no difference");
+            return;
+        }
+        let rows: Vec<_> = differences
+            .iter()
+            .map(|d| {
+                [
+                    d.tunable.clone(),
+                    d.place.clone(),
+                    d.before.clone(),
+                    d.after.clone(),
+                    d.by.map_or(String::new(), |id| DecisionId(id).to_string()),
+                ]
+            })
+            .collect();
+        print!(
+            "{}",
+            table(["parameter", "where", "before", "after", "by"], &rows)
+        );
+    })
+}
+
+/// From the daemon, or where none runs from the journal.
+fn differences(args: &Args, control: &Path, state_dir: &Path) -> Result<Vec<Difference>, Failure> {
+    let range = DiffRange {
+        from_id: args.from.map(|id| id.0),
+        from_unix_ms: args.since,
+        to_id: args.to.map(|id| id.0),
+        to_unix_ms: args.until,
+    };
+    match Client::connect(control) {
+        Ok(mut client) => Ok(client.call::<Differences>("Diff", range)?.differences),
+        Err(Error::NoDaemon { .. }) => {
+            let (from, to) = range.points();
+            let found = Journal::open_read_only(state_dir)?.diff(from, to)?;
+            Ok(found.into_iter().map(Difference::from).collect())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A line for a shell. Values are digits and spaces; places may be anything.
+pub(crate) fn command(difference: &Difference) -> String {
+    let Difference {
+        tunable,
+        place,
+        after,
+        ..
+    } = difference;
+    let set = format!("sysctl -w {tunable}=\"{after}\"");
+    match place.as_str() {
+        "host" => set,
+        // A path; anything else is a namespace that no path led to.
+        path if path.starts_with('/') => {
+            format!("nsenter --net='{}' {set}", path.replace('\'', r"'\''"))
+        }
+        other => format!("# in {other}: {set}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_can_be_pasted() {
+        let at = |place: &str| {
+            command(&Difference {
+                tunable: "net.ipv4.tcp_rmem".into(),
+                netns: 1,
+                place: place.into(),
+                before: String::new(),
+                after: "4096 131072 6291456".into(),
+                by: None,
+            })
+        };
+        let set = "sysctl -w net.ipv4.tcp_rmem=\"4096 131072 6291456\"";
+        assert_eq!(at("host"), set);
+        assert_eq!(
+            at("/run/netns/a b"),
+            format!("nsenter --net='/run/netns/a b' {set}")
+        );
+        assert_eq!(
+            at("/run/it's"),
+            format!(r"nsenter --net='/run/it'\''s' {set}")
+        );
+        assert_eq!(at("netns 5"), format!("# in netns 5: {set}"));
+    }
+}
