@@ -213,10 +213,12 @@ impl Host {
         }
     }
 
-    /// A signal at another time than a window's end: for recorded ones.
-    pub fn signal_at(&mut self, at: Duration, signal: &Signal) {
+    /// A signal that is known not to be chance, at this time: a recorded one.
+    pub fn act_on(&mut self, at: Duration, signal: &Signal) {
         self.at = self.at.max(at);
-        self.signal(signal);
+        for proposal in self.tuner.on_signal(signal, &self.outlook) {
+            self.propose(proposal);
+        }
     }
 
     fn measured(&mut self, goodput: f64) {
