@@ -205,9 +205,14 @@ impl Host {
             }
             _ => self.outlook.values.get(&knob).cloned().unwrap_or(start),
         };
+        let switching = self.trial.is_some() && self.setup.layout == Layout::Interleaved;
         let seen = plant.window(self.at, &value);
         self.at += WINDOW;
         self.measured(seen.goodput);
+        // What is seen while a trial switches belongs to neither value.
+        if switching {
+            return;
+        }
         for signal in &seen.signals {
             self.signal(signal);
         }
@@ -277,8 +282,7 @@ impl Host {
             .last_signal
             .replace(self.at)
             .is_some_and(|last| self.at - last < SERIES);
-        let switching = self.trial.is_some() && self.setup.layout == Layout::Interleaved;
-        if !series || switching {
+        if !series {
             return;
         }
         for proposal in self.tuner.on_signal(signal, &self.outlook) {

@@ -275,8 +275,8 @@ fn a_guard_vetoes_and_cannot_persuade() {
         ..goodput()
     };
     let goodput = goodput();
-    let base: Vec<f64> = (0..14)
-        .map(|i| 100.0 + f64::from(i * 7 % 14) / 5.0)
+    let base: Vec<f64> = (0..15)
+        .map(|i| 100.0 + f64::from(i * 7 % 15) / 5.0)
         .collect();
     let times = |factor: f64| -> Vec<f64> { base.iter().map(|v| v * factor).collect() };
     let effect = |goal: f64, guard: f64| {
@@ -310,7 +310,7 @@ fn a_guard_vetoes_and_cannot_persuade() {
 #[test]
 fn early_looks_end_plain_harm_and_nothing_else() {
     let metric = goodput();
-    let base: Vec<f64> = (0..14).map(|i| 100.0 + f64::from(i)).collect();
+    let base: Vec<f64> = (0..15).map(|i| 100.0 + f64::from(i)).collect();
     let half: Vec<f64> = base[..8].iter().map(|v| v / 2.0).collect();
     let double: Vec<f64> = base[..8].iter().map(|v| v * 2.0).collect();
     let look = |after: &[f64]| {
@@ -343,8 +343,8 @@ fn drops_that_were_none_are_judged_by_difference() {
     let effect = |after: f64| {
         let samples = Samples {
             metric: &drops,
-            before: &[0.0; 14],
-            after: &[after; 14],
+            before: &[0.0; 15],
+            after: &[after; 15],
         };
         judge(&Rule::default(), Layout::BeforeAfter, &[samples]).effect
     };
@@ -356,8 +356,8 @@ fn drops_that_were_none_are_judged_by_difference() {
     let metric = goodput();
     let gone = Samples {
         metric: &metric,
-        before: &[10.0; 14],
-        after: &[0.0; 14],
+        before: &[10.0; 15],
+        after: &[0.0; 15],
     };
     assert_eq!(
         judge(&Rule::default(), Layout::BeforeAfter, &[gone]).effect,
@@ -383,6 +383,8 @@ proptest! {
         for (i, (x, y)) in x.iter().zip(&y).enumerate() {
             seen.add(Duration::from_secs(i as u64), *x, *y);
             mean.add(Duration::from_secs(i as u64), *x);
+            prop_assert!(mean.mean().is_none_or(f64::is_finite));
+            prop_assert!(mean.variance().is_none_or(|v| v.is_finite() && v >= 0.0));
         }
         for r in [seen.pearson(Duration::from_secs(99)), seen.spearman(Duration::ZERO)].into_iter().flatten() {
             prop_assert!((-1.0..=1.0).contains(&r.r), "{r:?}");

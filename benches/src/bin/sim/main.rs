@@ -57,8 +57,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// What came of a recording: the knob's values with their times in seconds.
-fn values(file: &Path) -> Result<(Vec<replay::Recorded>, Vec<Event>), String> {
+/// A recording, and what a tuner does about it.
+fn values(file: &Path, tuner: TcpBuffer) -> Result<(Vec<replay::Recorded>, Vec<Event>), String> {
     let text =
         fs::read_to_string(file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
     let recording = replay::read(&text).map_err(|e| format!("{}: {e}", file.display()))?;
@@ -81,14 +81,14 @@ fn values(file: &Path) -> Result<(Vec<replay::Recorded>, Vec<Event>), String> {
         start("net.ipv4.tcp_rmem", "receive-limited"),
         start("net.ipv4.tcp_wmem", "send-limited"),
     ];
-    let mut host = Host::new(Setup::default(), Box::<TcpBuffer>::default(), knobs)
-        .map_err(|e| e.to_string())?;
+    let mut host =
+        Host::new(Setup::default(), Box::new(tuner), knobs).map_err(|e| e.to_string())?;
     let events = replay::replay(&mut host, &recording);
     Ok((recording, events))
 }
 
 fn replayed(file: &Path, json: bool) -> Result<(), String> {
-    let (recording, events) = values(file)?;
+    let (recording, events) = values(file, TcpBuffer::default())?;
     let mut lines = Vec::new();
     for event in &events {
         if let Event::Changed { at, knob, old, new } = event {

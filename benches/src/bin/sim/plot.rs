@@ -6,7 +6,7 @@ const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 320.0;
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 16.0;
-const TOP: f64 = 40.0;
+const TOP: f64 = 60.0;
 const BOTTOM: f64 = 72.0;
 
 const STYLE: &str = "text{font:12px sans-serif;fill:#202124}.t{font-size:15px;font-weight:bold}.page{fill:#fff}\
@@ -91,7 +91,7 @@ impl Plot {
             "",
             self.x,
         );
-        text(&mut out, 8.0, TOP - 2.0, "start", "", self.y);
+        text(&mut out, LEFT, 44.0, "start", "", self.y);
         let mut x = LEFT;
         for (i, line) in self.lines.iter().enumerate() {
             let dash = if line.dashed { " dash" } else { "" };

@@ -3,9 +3,12 @@
 use std::{fs, path::Path};
 
 use bpftune_core::{
+    Signal,
     learner::{Input, Learner, Reading, Spec, guard},
     sim::{Event, WINDOW, suite},
 };
+
+use bpftune_tuners::tcp_buffer::TcpBuffer;
 
 use super::plot::{Line, Plot};
 
@@ -20,8 +23,8 @@ pub(crate) fn draw(dir: &Path) -> Result<(), String> {
     fs::create_dir_all(dir).map_err(|e| format!("cannot make {}: {e}", dir.display()))?;
     let mut plots = Vec::new();
     for (family, seed, title, until) in [
-        ("limit", 30, "limit: a limit that holds something back", 60),
-        ("step", 1, "step: a quarter more while more is wanted", 60),
+        ("limit", 30, "limit: a limit that holds something back", 40),
+        ("step", 1, "step: a quarter more while more is wanted", 30),
         (
             "aimd",
             47,
@@ -34,7 +37,7 @@ pub(crate) fn draw(dir: &Path) -> Result<(), String> {
             "hill-climb: to the best score and back one step",
             300,
         ),
-        ("pid", 4, "pid: a measure led to its set point", 150),
+        ("pid", 4, "pid: a measure led to its set point", 100),
     ] {
         plots.push((family, ordered(family, seed, title, until)?));
     }
@@ -178,45 +181,49 @@ fn guarded() -> Plot {
     }
 }
 
-/// What tcp-buffer makes of the recording.
+/// What tcp-buffer makes of the recording, with each learner that it can have.
 fn recorded(file: &Path) -> Result<Plot, String> {
-    let (recording, events) = super::values(file)?;
-    let start = recording[0].at_ms;
-    let scenario = recording[0].signal.scenario.clone();
-    let seconds = |ms: u64| (ms - start) as f64 / 1000.0;
-    let rates: Vec<(f64, f64)> = recording
-        .iter()
-        .filter(|line| line.signal.scenario == scenario)
-        .filter_map(|line| Some((seconds(line.at_ms), line.signal.figure("rate")?)))
-        .collect();
-    let first = recording[0].signal.figure("limit").unwrap_or(1.0);
-    let tunable = if scenario == "receive-limited" {
-        "net.ipv4.tcp_rmem"
-    } else {
-        "net.ipv4.tcp_wmem"
-    };
-    let mut limits = vec![(0.0, first)];
-    for event in &events {
-        if let Event::Changed { at, knob, new, .. } = event
-            && knob.tunable == tunable
-        {
-            limits.push((at.as_secs_f64(), new.last() as f64));
+    let tuner = |json: &str| TcpBuffer::new(serde_json::from_str(json).map_err(|e| e.to_string())?);
+    let mut lines = Vec::new();
+    for (name, tuner) in [
+        ("limit, growth 2", TcpBuffer::default()),
+        ("step", tuner(r#"{"name": "step"}"#)?),
+        ("aimd", tuner(r#"{"name": "aimd"}"#)?),
+    ] {
+        let (recording, events) = super::values(file, tuner)?;
+        let seconds = |ms: u64| (ms - recording[0].at_ms) as f64 / 1000.0;
+        let start = recording[0].signal.figure("limit").unwrap_or(1.0);
+        let mut limits = vec![(0.0, start)];
+        limits.extend(events.iter().filter_map(|event| match event {
+            Event::Changed { at, new, .. } => Some((at.as_secs_f64(), new.last() as f64)),
+            Event::Judged { .. } => None,
+        }));
+        let end = recording.last().map_or(1.0, |last| seconds(last.at_ms)) + 0.2;
+        limits.push((end, limits[limits.len() - 1].1));
+        lines.push(Line {
+            steps: true,
+            ..line(name, limits)
+        });
+        if lines.len() == 3 {
+            let need = |signal: &Signal| {
+                // As the tuner has it: twice the bandwidth-delay product, times the buffer's overhead.
+                Some(4.0 * signal.figure("rate")? * signal.figure("min_rtt")? / 1e6)
+            };
+            let needs = recording
+                .iter()
+                .filter_map(|line| Some((seconds(line.at_ms), need(&line.signal)?)))
+                .collect();
+            lines.push(Line {
+                dashed: true,
+                ..line("the measured need", needs)
+            });
         }
     }
-    let end = rates.last().map_or(1.0, |last| last.0);
-    let last = limits[limits.len() - 1].1;
-    limits.push((end, last));
     Ok(Plot {
-        title: format!("tcp-buffer (limit, growth 2) on recorded signals: {scenario}"),
+        title: "tcp-buffer on recorded signals: 1 Gbit/s, 20 ms round trip".to_owned(),
         x: "seconds",
-        y: "bytes, bytes a second",
+        y: "net.ipv4.tcp_rmem, last number, bytes",
         log: true,
-        lines: vec![
-            Line {
-                steps: true,
-                ..line(format!("{tunable}, last number"), limits)
-            },
-            line("rate in the signals", rates),
-        ],
+        lines,
     })
 }
