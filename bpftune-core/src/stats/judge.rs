@@ -11,7 +11,7 @@
 //! The margin is the harm that nobody minds. It is also what a drift too slow to notice may amount to.
 //!
 //! Before the last window a look is taken at every one, at the much stricter [`Rule::early`]; so plain harm ends
-//! early, and all early looks together add less than a hundredth to the false alarms.
+//! early, and all early looks together add less than half of a hundredth to the false alarms.
 
 use std::borrow::Cow;
 
@@ -106,7 +106,7 @@ impl Default for Rule {
         Rule {
             windows: 15,
             alpha: 0.05,
-            early: 0.001,
+            early: 0.0003,
         }
     }
 }
