@@ -3,7 +3,7 @@
 //! At each value it takes `samples` scores. A step is kept while it surely gained: the lower end of the interval for the
 //! shift of ln(score) lies above 0 (see [`rank`](crate::stats::rank)) and the estimate above `gain`. Where a step gained
 //! less than half as much as the one before, the top is near, and the next step is `shrink` times as large. A first step that gained
-//! nothing turns it round once. The next one that gained nothing leaves the best value between two that are no better: it goes
+//! nothing turns it round once: back to the start, which is measured anew, and on the other way. The next one that gained nothing leaves the best value between two that are no better: it goes
 //! to the top of the parabola through the three, and rests for `rest_seconds`. So it never turns more than twice
 //! between two rests, whatever the noise.
 //!
@@ -78,10 +78,10 @@ pub struct State {
     best: Option<Point>,
     /// Where the scores now coming in belong.
     here: Option<Point>,
-    /// Whether the knob has been there: the governor may let a step wait.
-    reached: bool,
+    /// Where the knob was when the last step was asked for, until it has gone: the governor may let it wait.
+    waits_at: Option<f64>,
     skipped: usize,
-    /// 1 or -1; 0 before the first step.
+    /// 1 or -1.
     direction: i8,
     step: f64,
     /// What the last step gained, in ln(score).
@@ -89,7 +89,8 @@ pub struct State {
     turned: bool,
     /// A value tried on either side of the best, below and above, with its score.
     beside: [Option<(f64, f64)>; 2],
-    rests_since: Option<Duration>,
+    /// Since when it rests, and at which value.
+    rests: Option<(Duration, f64)>,
 }
 
 impl State {
@@ -100,10 +101,11 @@ impl State {
         if !score.is_finite() || input.value <= 0.0 {
             return None;
         }
-        if let Some(since) = self.rests_since {
+        let waits = self.waits_at.is_some_and(|at| same(at, input.value));
+        if let Some((since, top)) = self.rests {
             let rest = Duration::from_secs(params.rest_seconds);
             if rest.is_zero() || input.at.saturating_sub(since) < rest {
-                return None;
+                return waits.then_some(top);
             }
             *self = State::default();
         }
@@ -113,19 +115,19 @@ impl State {
             .is_some_and(|best| same(best.value, input.value));
         let here = match &mut self.here {
             Some(here) if same(here.value, input.value) => here,
-            Some(here) if at_best && !self.reached => {
+            Some(here) if waits => {
                 let target = here.value;
-                self.wait(score);
+                if at_best {
+                    self.refresh(score);
+                }
                 return Some(target);
             }
-            Some(_) if at_best => {
-                self.here = None;
-                return self.turn(input);
-            }
+            Some(_) if at_best => return self.turn(input),
             // Somebody else moved it: what was learned belongs to another time.
             _ => {
                 *self = State {
                     step: params.step,
+                    direction: 1,
                     ..State::default()
                 };
                 self.here.insert(Point {
@@ -134,7 +136,7 @@ impl State {
                 })
             }
         };
-        self.reached = true;
+        self.waits_at = None;
         if self.skipped < params.settle {
             self.skipped += 1;
             return None;
@@ -146,7 +148,6 @@ impl State {
         let here = self.here.take()?;
         let Some(best) = &self.best else {
             self.best = Some(here);
-            self.direction = 1;
             return self.go(input);
         };
         let shift = shift(&best.scores, &here.scores, ALPHA)?;
@@ -174,7 +175,12 @@ impl State {
             best / factor
         };
         let target = target.clamp(input.low, input.high.max(input.low));
-        (self.skipped, self.reached) = (0, false);
+        self.ask(target, input)
+    }
+
+    fn ask(&mut self, target: f64, input: &Input) -> Option<f64> {
+        self.skipped = 0;
+        self.waits_at = Some(input.value);
         self.here = Some(Point {
             value: target,
             scores: Vec::new(),
@@ -183,7 +189,7 @@ impl State {
     }
 
     /// Still at the best value: its scores are kept fresh, for the level may drift meanwhile.
-    fn wait(&mut self, score: f64) {
+    fn refresh(&mut self, score: f64) {
         if let Some(best) = &mut self.best {
             best.scores.remove(0);
             best.scores.push(score.max(f64::MIN_POSITIVE).ln());
@@ -193,12 +199,15 @@ impl State {
     /// A step gained nothing.
     fn turn(&mut self, input: &Input) -> Option<f64> {
         if self.turned || self.gained.is_some() {
-            self.rests_since = Some(input.at);
-            return self.top();
+            let top = self.top()?;
+            self.waits_at = Some(input.value);
+            self.rests = Some((input.at, top));
+            return Some(top);
         }
         self.turned = true;
         self.direction = -self.direction;
-        self.go(input)
+        let start = self.best.take()?.value;
+        self.ask(start, input)
     }
 
     /// The top of the parabola through the best and its neighbours, in the logarithm of the value.

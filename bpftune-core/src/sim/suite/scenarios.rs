@@ -61,7 +61,7 @@ pub struct Outcome {
 const GOOD: f64 = 0.9;
 
 /// No signal in this time: the windows that a first trial is compared with.
-const WARM_UP: u32 = 16;
+const WARM_UP: u32 = 20;
 
 impl Scenario {
     /// A learner on a generated world.
