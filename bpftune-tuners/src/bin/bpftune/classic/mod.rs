@@ -11,7 +11,7 @@ use std::{ffi::OsString, time::Instant};
 
 use bpftune_core::{
     config::{Files, Live, Overrides},
-    control::{Access, DEFAULT_SOCKET, Query},
+    control::Query,
     engine::{Engine, Settings},
     governor::ExitPolicy,
     near::nearest,
