@@ -36,6 +36,7 @@ pub mod netns;
 pub mod privilege;
 pub mod restore;
 mod signal;
+pub mod sim;
 pub mod stats;
 pub mod sysctl;
 pub mod trial;

@@ -1,7 +1,7 @@
 //! The only place that says yes.
 //!
 //! A proposal passes, in this order: the operator's scope, the admin's holds, the tunable's bounds,
-//! rest after harm, hysteresis, cool-down, the hourly limit, and last the mode. Nothing here does
+//! rest after harm, hysteresis, the turns of the last hour, cool-down, the hourly limit, and last the mode. Nothing here does
 //! I/O or looks at a clock: the time is an argument, so every rule is tested without waiting.
 
 mod canary;
@@ -59,6 +59,8 @@ pub enum Refusal {
     Resting(Duration),
     /// It would reverse the last change too soon.
     Hysteresis(Duration),
+    /// It has turned round too often in the last hour.
+    Flapping(usize),
     /// The last change is too recent.
     CoolDown(Duration),
     /// Too many changes in the last hour.
@@ -103,6 +105,9 @@ impl fmt::Display for Refusal {
             Refusal::Hysteresis(left) => {
                 write!(f, "no change of direction for {} s more", left.as_secs())
             }
+            Refusal::Flapping(turns) => {
+                write!(f, "changed direction {turns} times in the last hour")
+            }
             Refusal::CoolDown(left) => write!(f, "cooling down for {} ms more", left.as_millis()),
             Refusal::HourlyLimit(limit) => write!(f, "changed {limit} times in the last hour"),
         }
@@ -114,6 +119,7 @@ impl fmt::Display for Refusal {
 pub struct KnobHistory {
     last: Option<(Instant, i8)>,
     recent: VecDeque<Instant>,
+    turns: VecDeque<Instant>,
     rests_until: Option<Instant>,
     /// Changes made by this run.
     pub changes: u64,
@@ -277,15 +283,15 @@ impl Governor {
                 {
                     return Some(Refusal::Hysteresis(left));
                 }
+                let turns = within_hour(&history.turns, now);
+                if last != direction && turns >= self.policy.reversals_per_hour {
+                    return Some(Refusal::Flapping(turns));
+                }
                 if let Some(left) = left(at, self.policy.cool_down) {
                     return Some(Refusal::CoolDown(left));
                 }
             }
-            let in_hour = history
-                .recent
-                .iter()
-                .filter(|at| now.duration_since(**at) < HOUR)
-                .count();
+            let in_hour = within_hour(&history.recent, now);
             if in_hour >= self.policy.changes_per_hour {
                 return Some(Refusal::HourlyLimit(in_hour));
             }
@@ -298,6 +304,10 @@ impl Governor {
         let history = self.knobs.entry(knob.clone()).or_default();
         if history.last.is_some_and(|(_, last)| last != direction) {
             history.reversals += 1;
+            history.turns.push_back(now);
+            while history.turns.len() > self.policy.reversals_per_hour {
+                history.turns.pop_front();
+            }
         }
         history.changes += 1;
         history.last = Some((now, direction));
@@ -312,6 +322,13 @@ impl Governor {
         self.knobs.entry(knob.clone()).or_default().rests_until =
             Some(now + self.policy.rest_after_harm);
     }
+}
+
+fn within_hour(moments: &VecDeque<Instant>, now: Instant) -> usize {
+    moments
+        .iter()
+        .filter(|at| now.saturating_duration_since(**at) < HOUR)
+        .count()
 }
 
 #[cfg(test)]

@@ -88,6 +88,8 @@ pub struct Policy {
     pub hysteresis: Duration,
     /// Most changes of one knob in an hour.
     pub changes_per_hour: usize,
+    /// A knob that has changed direction so often within an hour may not do so again; harm excepted.
+    pub reversals_per_hour: usize,
     /// A knob that a trial found harmful rests so long.
     pub rest_after_harm: Duration,
     /// Whether global tunables (one value for the host) may change.
@@ -104,6 +106,7 @@ impl Default for Policy {
             cool_down: Duration::from_millis(40),
             hysteresis: Duration::from_secs(60),
             changes_per_hour: 60,
+            reversals_per_hour: 2,
             rest_after_harm: Duration::from_secs(600),
             global: true,
             max_step: None,

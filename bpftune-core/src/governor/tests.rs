@@ -130,6 +130,30 @@ fn counts_reversals_and_the_hour() {
 }
 
 #[test]
+fn a_knob_that_flaps_may_go_on_but_not_turn() {
+    let mut governor = governor(Policy::default());
+    let start = Instant::now();
+    let at = |minutes: u64| start + Duration::from_secs(minutes * 60);
+    for (i, direction) in [1, -1, 1].into_iter().enumerate() {
+        governor.changed(&knob(), direction, at(2 * i as u64));
+    }
+    let decide = |target, urgency, minutes| {
+        let proposal = Proposal {
+            urgency,
+            ..to(target)
+        };
+        governor.decide(&proposal, &current(200), &machine(), at(minutes))
+    };
+    assert_eq!(
+        decide(100, Urgency::Gain, 10),
+        Decision::Refuse(Refusal::Flapping(2))
+    );
+    assert!(matches!(decide(400, Urgency::Gain, 10), Decision::Apply(_)));
+    assert!(matches!(decide(100, Urgency::Harm, 10), Decision::Apply(_)));
+    assert!(matches!(decide(100, Urgency::Gain, 64), Decision::Apply(_)));
+}
+
+#[test]
 fn the_admins_word_and_harm_stand() {
     let mut governor = governor(Policy::default());
     let now = Instant::now();
