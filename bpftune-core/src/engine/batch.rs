@@ -22,8 +22,6 @@ pub(super) struct Change {
     /// Why, for the journal and the log.
     pub(super) sentence: String,
     pub(super) signal: Option<Signal>,
-    /// Memory is given back: the governor does not hold the reversal against the knob.
-    pub(super) averts_harm: bool,
     /// The decision that it takes back. Then no trial follows.
     pub(super) reverts: Option<DecisionId>,
 }
@@ -169,9 +167,6 @@ impl Engine {
             return false;
         }
         self.governor.changed(knob, new.direction_from(old), now);
-        if change.averts_harm {
-            self.governor.excused(knob);
-        }
         self.originals
             .entry(knob.clone())
             .or_insert_with(|| old.clone());

@@ -40,11 +40,11 @@ impl Tuner for LearnerTuner {
 
     fn tunables(&self) -> Vec<Tunable> {
         vec![Tunable {
-            name: KNOB,
+            name: KNOB.into(),
             scope: Scope::Netns,
-            unit: "",
-            about: "a simulated knob",
-            bound: |_| vec![(1, i64::MAX)],
+            unit: "".into(),
+            about: "a simulated knob".into(),
+            bound: crate::Bound::Fixed(vec![(1, i64::MAX)]),
         }]
     }
 
