@@ -35,6 +35,7 @@ pub mod near;
 pub mod netns;
 pub mod privilege;
 pub mod restore;
+pub mod reverter;
 mod signal;
 pub mod sim;
 pub mod stats;
@@ -43,6 +44,7 @@ pub mod trial;
 mod tunable;
 mod tuner;
 mod value;
+pub mod watchdog;
 
 pub use error::{Error, Result};
 pub use machine::Machine;

@@ -3,24 +3,30 @@
 mod act;
 mod batch;
 mod change;
+mod lock;
+mod onset;
 mod operator;
+mod pulse;
 mod query;
 mod registry;
 mod requests;
 mod show;
+mod trials;
 mod view;
+mod watch;
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, Write},
     os::fd::{AsFd, BorrowedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
 use nix::{
-    fcntl::{Flock, FlockArg},
+    fcntl::Flock,
     sys::{
         epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
         signal::{SigSet, Signal as UnixSignal},
@@ -38,9 +44,14 @@ use crate::{
     governor::{Governor, Mode, Policy},
     journal::{Journal, OriginalState, Retention},
     netns::Namespaces,
-    restore, sysctl,
-    trial::{Guards, Trial},
+    restore,
+    reverter::Reverter,
+    sysctl,
+    trial::{self, Plan, Trial},
+    watchdog::{self, HarmSource, Watchdog},
 };
+
+pub use self::lock::{lock_state, lock_state_to_revert};
 
 /// How a daemon is to run.
 #[derive(Clone, Debug)]
@@ -62,6 +73,13 @@ pub struct Settings {
     /// Paths of the only network namespaces to touch; empty for all. Global parameters are then left
     /// alone.
     pub only_netns: Vec<PathBuf>,
+    /// What becomes of changes of which a trial cannot tell.
+    pub trial: trial::Policy,
+    /// What takes all recent changes back.
+    pub watchdog: watchdog::Settings,
+    /// The program to start as [reverter](crate::reverter): mostly `/proc/self/exe`. Its `main` must begin with
+    /// [`run_if_asked`](crate::reverter::run_if_asked). `None`: after a crash, values stay until the next start.
+    pub reverter: Option<PathBuf>,
 }
 
 /// A tuner with the source of its signals.
@@ -85,6 +103,9 @@ struct Registered {
     tuner: Box<dyn Tuner>,
     source: Box<dyn Source>,
     counts: Counts,
+    /// How each of its tunables is tried.
+    plans: HashMap<String, Rc<Plan>>,
+    baseline: Rc<onset::Baseline>,
 }
 
 /// The daemon.
@@ -106,8 +127,10 @@ pub struct Engine {
     /// This turn's changes, not announced yet.
     batch: Vec<batch::Change>,
     operator: operator::Operator,
-    /// The guards at the first of a series of signals, and when the last came.
-    onset: HashMap<(NetnsCookie, usize), (Guards, Instant)>,
+    /// The series of signals that go on now, with the windows before the change.
+    onset: HashMap<(NetnsCookie, usize), onset::Onset>,
+    watchdog: Watchdog,
+    pulse: pulse::Pulse,
     /// What was said of a knob last, so that it is said once.
     said: HashMap<Knob, String>,
     started: i64,
@@ -117,9 +140,6 @@ pub struct Engine {
     _lock: Flock<File>,
 }
 
-/// A series of signals ends with a silence of this length.
-const SERIES: Duration = Duration::from_secs(2);
-
 /// Old decisions deleted before the first signal; more go later.
 const PRUNE_AT_START: usize = 2000;
 
@@ -128,6 +148,8 @@ const TOKEN_TIMER: u64 = 1;
 const TOKEN_ADMIN: u64 = 2;
 const TOKEN_PRESSURE: u64 = 3;
 const TOKEN_CONTROL: u64 = 4;
+/// And one for each source of harm.
+const TOKEN_HARM: u64 = 50;
 const TOKEN_SOURCES: u64 = 100;
 const TOKEN_CLIENTS: u64 = 1 << 32;
 
@@ -153,7 +175,7 @@ impl Engine {
             )
         };
         let mut journal = Journal::open(&settings.state_dir)?;
-        let lock = lock(&settings.state_dir)?;
+        let lock = lock::lock(&settings.state_dir, "")?;
         let left_over = restore::restore(&mut journal, &mut namespaces)?;
         for line in left_over
             .to_string()
@@ -172,6 +194,10 @@ impl Engine {
             }
             originals.insert(held.knob, held.value);
         }
+        let reverter = match &settings.reverter {
+            Some(program) => Some(Reverter::start(program, &settings.state_dir)?),
+            None => None,
+        };
         journal.begin_run(&settings.policy.mode.to_string(), env!("CARGO_PKG_VERSION"))?;
 
         let mut governor = Governor::new(settings.policy.clone());
@@ -194,6 +220,8 @@ impl Engine {
         )
         .map_err(Error::system("timerfd_create"))?;
         let mut engine = Engine {
+            watchdog: Watchdog::new(settings.watchdog.clone()),
+            pulse: pulse::Pulse::new(reverter),
             settings,
             governor,
             journal,
@@ -227,6 +255,11 @@ impl Engine {
     /// Has every event told to `observer` too, as watchers are told, from the engine's own thread.
     pub fn observe(&mut self, observer: impl FnMut(&Event) + 'static) {
         self.operator.observer = Some(Box::new(observer));
+    }
+
+    /// Has the watchdog look at one more thing.
+    pub fn watch_for(&mut self, source: Box<dyn HarmSource>) {
+        self.watchdog.add(source);
     }
 
     fn log_hooks(&self) {
@@ -284,6 +317,7 @@ impl Engine {
             Err(error) => error.to_string(),
         };
         self.finish(&how);
+        self.pulse.goodbye();
         result.map(|_| ())
     }
 
@@ -329,13 +363,16 @@ impl Engine {
                     }
                     TOKEN_TIMER => {
                         let _ = self.timer.wait();
-                        self.judge_trials();
+                        self.on_timer()?;
                     }
                     TOKEN_ADMIN => self.admin_wrote()?,
                     TOKEN_PRESSURE => self.memory_pressure()?,
                     TOKEN_CONTROL => self.accept_clients()?,
                     token if token >= TOKEN_CLIENTS => {
                         self.serve(token - TOKEN_CLIENTS, event.events())?
+                    }
+                    token if token < TOKEN_SOURCES => {
+                        self.watch(Some((token - TOKEN_HARM) as usize))
                     }
                     token => self.drain(token)?,
                 }
@@ -386,28 +423,7 @@ impl Engine {
             return Ok(());
         }
         self.tell_listeners(index, signal)?;
-        // One signal may be chance: act on the second of a series. The time between the two is the
-        // trial's baseline.
-        match self.onset.get_mut(&(signal.netns, index)) {
-            _ if self.tuners[index].tuner.acts_at_once() => {}
-            Some((_, last)) if now.duration_since(*last) < SERIES => *last = now,
-            _ => {
-                let Ok(Some(guards)) = self.namespaces.within(signal.netns, Guards::now) else {
-                    self.tuners[index].source.quiet(
-                        signal.netns,
-                        &signal.scenario,
-                        Duration::from_secs(1),
-                    );
-                    return Ok(());
-                };
-                self.onset
-                    .retain(|_, (_, last)| now.duration_since(*last) < SERIES);
-                self.onset.insert((signal.netns, index), (guards, now));
-                return Ok(());
-            }
-        }
-        self.ask(index, signal)?;
-        self.arm_timer()
+        self.series(index, signal, now)
     }
 
     /// Takes a signal to a tuner, and what it proposes to the governor.
@@ -442,11 +458,26 @@ impl Engine {
         self.arm_timer()
     }
 
+    /// What was due: windows before changes, windows of trials, the watchdog's look.
+    fn on_timer(&mut self) -> Result<()> {
+        self.sample_onsets()?;
+        self.sample_trials();
+        if self.watchdog.due().is_some_and(|due| due <= Instant::now()) {
+            self.watch(None);
+        }
+        self.arm_timer()
+    }
+
+    /// One timer for everything that is measured; none where nothing is.
     fn arm_timer(&mut self) -> Result<()> {
         let what = "timerfd_settime";
-        match self.trials.values().map(Trial::due).min() {
-            Some(ends) => {
-                let left = ends
+        let pending = self.watchdog.due().into_iter().chain(self.trials.values().map(Trial::due));
+        let due = pending.min().map(|due| due.min(Instant::now() + self.pulse.every()));
+        self.pulse.beat(due.is_some());
+        let onsets = self.onset.values().filter_map(onset::Onset::due);
+        match due.into_iter().chain(onsets).min() {
+            Some(due) => {
+                let left = due
                     .saturating_duration_since(Instant::now())
                     .max(Duration::from_millis(1));
                 let expiration = Expiration::OneShot(TimeSpec::from_duration(left));
@@ -462,6 +493,9 @@ impl Engine {
         // Writes that came in just before are the admin's word too.
         if let Err(error) = self.admin_wrote() {
             tracing::warn!("{error}");
+        }
+        for knob in self.trials.keys().cloned().collect::<Vec<_>>() {
+            self.end_trial(&knob);
         }
         if self.settings.keep {
             for knob in self.originals.keys() {
@@ -486,39 +520,6 @@ impl Engine {
             tracing::warn!("{error}");
         }
     }
-}
-
-/// One daemon a state directory.
-fn lock(state_dir: &Path) -> Result<Flock<File>> {
-    let path = state_dir.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map_err(Error::file("open", &path))?;
-    let mut lock =
-        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| Error::Locked {
-            pid: fs::read_to_string(&path)
-                .ok()
-                .and_then(|pid| pid.trim().parse().ok())
-                .unwrap_or(0),
-            path: path.clone(),
-        })?;
-    let pid = std::process::id();
-    lock.set_len(0)
-        .and_then(|()| write!(lock, "{pid}"))
-        .map_err(Error::file("write", path))?;
-    Ok(lock)
-}
-
-/// Takes the state directory for a command that changes values while no daemon runs.
-///
-/// # Errors
-/// [`Error::Locked`] where a daemon runs.
-pub fn lock_state(state_dir: &Path) -> Result<impl Drop> {
-    lock(state_dir)
 }
 
 /// A PSI trigger: readable by EPOLLPRI when tasks stalled for memory for 200 ms of 2 s.

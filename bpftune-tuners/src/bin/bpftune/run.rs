@@ -75,6 +75,9 @@ pub(crate) fn run(args: Args, state_dir: PathBuf, control: PathBuf) -> Outcome {
         retention: Retention::default(),
         keep,
         only_netns: netns,
+        trial: Default::default(),
+        watchdog: Default::default(),
+        reverter: Some("/proc/self/exe".into()),
     };
     until_told(Engine::new(settings, registrations)?, started, mode, keep)
 }

@@ -243,6 +243,9 @@ fn daemon(args: Args) -> Outcome {
         retention: Retention::default(),
         keep: !args.rollback,
         only_netns: args.netns,
+        trial: Default::default(),
+        watchdog: Default::default(),
+        reverter: Some("/proc/self/exe".into()),
     };
     let mut engine = Engine::new(settings, registrations)?;
     let mut phrases = phrases::Phrases::new(abouts);
