@@ -35,6 +35,7 @@ pub mod near;
 pub mod netns;
 pub mod privilege;
 pub mod restore;
+pub mod reverter;
 mod signal;
 pub mod sim;
 pub mod stats;
@@ -44,6 +45,7 @@ pub mod trust;
 mod tunable;
 mod tuner;
 mod value;
+pub mod watchdog;
 
 pub use error::{Error, Result};
 pub use machine::Machine;

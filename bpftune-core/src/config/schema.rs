@@ -148,13 +148,11 @@ section! {
     pub struct Trial {
         /// What happens to a change whose trial says neither better nor worse: "keep" or "revert".
         unclear: Unclear = Unclear::Keep;
-        /// How long a change is measured before it is judged.
-        window: Duration = s(2), ms(100) => s(3600);
     }
 }
 
 section! {
-    /// What takes back all recent changes at once when the host does badly.
+    /// What takes back all recent changes at once when the host does badly. Takes effect at the next start.
     pub struct Watchdog {
         /// Whether it watches.
         enabled: bool = true;

@@ -43,6 +43,7 @@ impl Engine {
             ));
         }
         let (old, new) = values(decision)?;
+        self.end_trial(&decision.knob);
         let now = sysctl::read(&mut self.namespaces, &decision.knob)?;
         if now != new {
             return not(format!(
@@ -50,7 +51,6 @@ impl Engine {
                 decision.id, decision.knob
             ));
         }
-        self.trials.remove(&decision.knob);
         self.take_back(
             &decision.knob,
             &old,

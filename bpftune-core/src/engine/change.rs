@@ -1,6 +1,6 @@
 //! A change as a transaction, and whatever takes one back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Engine, batch::Change};
 use crate::{
@@ -9,7 +9,6 @@ use crate::{
     governor::{Decision, Moment, Refusal},
     journal::{self, DecisionId, Hold, NewDecision, OriginalState, Verdict},
     sysctl,
-    trial::{Guards, Outcome},
 };
 
 /// An admin's write that came so soon after ours may have been overwritten by it.
@@ -31,6 +30,12 @@ impl Engine {
         self.operator
             .wish(self.tuners[index].tuner.name(), &proposal);
         let knob = proposal.knob.clone();
+        if let Some(trial) = self.trials.get(&knob).filter(|trial| trial.interleaves()) {
+            // The knob is switched to and fro: what it reads now is neither here nor there.
+            let left = trial.left();
+            self.quiet(index, signal, left);
+            return Ok(());
+        }
         let current = match sysctl::read(&mut self.namespaces, &knob) {
             Ok(current) => current,
             Err(Error::NetnsGone(_)) => return Ok(()),
@@ -163,7 +168,7 @@ impl Engine {
         }
     }
 
-    fn sentence(
+    pub(super) fn sentence(
         &self,
         knob: &Knob,
         up: &str,
@@ -221,46 +226,6 @@ impl Engine {
         }
     }
 
-    /// Ends the trials whose window is over; what did harm is taken back.
-    pub(super) fn judge_trials(&mut self) {
-        let now = Instant::now();
-        let over: Vec<Knob> = self
-            .trials
-            .iter()
-            .filter(|(_, trial)| trial.due() <= now)
-            .map(|(knob, _)| knob.clone())
-            .collect();
-        for knob in over {
-            let Some(mut trial) = self.trials.remove(&knob) else {
-                continue;
-            };
-            let Ok(Some(guards)) = self.namespaces.within(knob.netns, Guards::now) else {
-                continue;
-            };
-            if trial.settle(guards) {
-                self.trials.insert(knob, trial);
-                continue;
-            }
-            let (outcome, text) = trial.verdict(&guards);
-            let last = *trial.decisions.last().expect("a trial has a change");
-            tracing::info!("{last} {text}");
-            for id in &trial.decisions {
-                self.warn_on_error(|me| me.journal.outcome(*id, &text));
-            }
-            self.outcomes.insert(knob.clone(), outcome);
-            if outcome == Outcome::Worse {
-                self.governor.harmed(&knob, now);
-                let why = format!("its trial says {text}");
-                if let Err(error) = self.take_back(&knob, &trial.before, last, &why) {
-                    tracing::warn!("{error}");
-                }
-            }
-        }
-        if let Err(error) = self.arm_timer() {
-            tracing::warn!("{error}");
-        }
-    }
-
     /// Puts a knob back to `value`, as a decision of its own.
     pub(super) fn take_back(
         &mut self,
@@ -291,15 +256,8 @@ impl Engine {
             &format!("{reverts} is reverted: {why}"),
         );
         let owner = self
-            .tuners
-            .iter()
-            .find(|t| {
-                t.tuner
-                    .tunables()
-                    .iter()
-                    .any(|tunable| tunable.name == knob.tunable)
-            })
-            .map_or("engine", |t| t.tuner.name())
+            .owner_index(&knob.tunable)
+            .map_or("engine", |index| self.tuners[index].tuner.name())
             .to_owned();
         self.apply_all(&[Change {
             tuner: owner,
@@ -352,7 +310,7 @@ impl Engine {
     }
 
     /// Leaves a knob to whoever wrote it, until re-armed.
-    fn hold(&mut self, knob: &Knob, by: String, value: String) {
+    pub(super) fn hold(&mut self, knob: &Knob, by: String, value: String) {
         let known = self.governor.held_by(knob).is_some();
         if !known {
             tracing::info!(
@@ -366,6 +324,7 @@ impl Engine {
         self.written.remove(knob);
         self.trials.remove(knob);
         self.outcomes.remove(knob);
+        self.watchdog.forget(knob);
         let hold = Hold {
             knob: knob.clone(),
             since: journal::now_ms(),

@@ -71,6 +71,7 @@ impl Engine {
                 let mended = live.refused.take().is_some();
                 (live.loaded, live.first) = (loaded, first);
                 self.settings.exit = live.exit();
+                self.settings.trial = live.trial();
                 let mut policy = live.policy();
                 if self.scope.is_some() {
                     super::confine(&mut policy);

@@ -4,24 +4,30 @@ mod act;
 mod batch;
 mod change;
 mod config;
+mod lock;
+mod onset;
 mod operator;
+mod pulse;
 mod query;
 mod registry;
 mod requests;
 mod show;
+mod trials;
 mod view;
+mod watch;
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, Write},
     os::fd::{AsFd, BorrowedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
 use nix::{
-    fcntl::{Flock, FlockArg},
+    fcntl::Flock,
     sys::{
         epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
         signal::{SigSet, Signal as UnixSignal},
@@ -41,9 +47,14 @@ use crate::{
     journal::{Journal, OriginalState, Retention},
     learner::Spec,
     netns::Namespaces,
-    restore, sysctl,
-    trial::{Guards, Outcome, Trial},
+    restore,
+    reverter::Reverter,
+    sysctl,
+    trial::{self, Outcome, Plan, Trial},
+    watchdog::{self, HarmSource, Watchdog},
 };
+
+pub use self::lock::{lock_state, lock_state_to_revert};
 
 /// How a daemon is to run.
 #[derive(Clone, Debug)]
@@ -69,6 +80,13 @@ pub struct Settings {
     /// Paths of the only network namespaces to touch; empty for all. Global parameters are then left
     /// alone.
     pub only_netns: Vec<PathBuf>,
+    /// What becomes of changes of which a trial cannot tell.
+    pub trial: trial::Policy,
+    /// What takes all recent changes back.
+    pub watchdog: watchdog::Settings,
+    /// The program to start as [reverter](crate::reverter): mostly `/proc/self/exe`. Its `main` must begin with
+    /// [`run_if_asked`](crate::reverter::run_if_asked). `None`: after a crash, values stay until the next start.
+    pub reverter: Option<PathBuf>,
 }
 
 /// A tuner with the source of its signals.
@@ -94,6 +112,9 @@ struct Registered {
     /// The one that the files name; else its own.
     learner: Option<Spec>,
     counts: Counts,
+    /// How each of its tunables is tried.
+    plans: HashMap<String, Rc<Plan>>,
+    baseline: Rc<onset::Baseline>,
 }
 
 /// The daemon.
@@ -118,8 +139,10 @@ pub struct Engine {
     config_watch: Option<Watch>,
     /// What the last trial of a knob said.
     outcomes: HashMap<Knob, Outcome>,
-    /// The guards at the first of a series of signals, and when the last came.
-    onset: HashMap<(NetnsCookie, usize), (Guards, Instant)>,
+    /// The series of signals that go on now, with the windows before the change.
+    onset: HashMap<(NetnsCookie, usize), onset::Onset>,
+    watchdog: Watchdog,
+    pulse: pulse::Pulse,
     /// What was said of a knob last, so that it is said once.
     said: HashMap<Knob, String>,
     started: i64,
@@ -128,9 +151,6 @@ pub struct Engine {
     pressure: Option<File>,
     _lock: Flock<File>,
 }
-
-/// A series of signals ends with a silence of this length.
-const SERIES: Duration = Duration::from_secs(2);
 
 /// Old decisions deleted before the first signal; more go later.
 const PRUNE_AT_START: usize = 2000;
@@ -141,6 +161,8 @@ const TOKEN_ADMIN: u64 = 2;
 const TOKEN_PRESSURE: u64 = 3;
 const TOKEN_CONTROL: u64 = 4;
 const TOKEN_CONFIG: u64 = 5;
+/// And one for each source of harm.
+const TOKEN_HARM: u64 = 50;
 const TOKEN_SOURCES: u64 = 100;
 const TOKEN_CLIENTS: u64 = 1 << 32;
 
@@ -166,7 +188,7 @@ impl Engine {
             )
         };
         let mut journal = Journal::open(&settings.state_dir)?;
-        let lock = lock(&settings.state_dir)?;
+        let lock = lock::lock(&settings.state_dir, "")?;
         let left_over = restore::restore(&mut journal, &mut namespaces)?;
         for line in left_over
             .to_string()
@@ -185,6 +207,10 @@ impl Engine {
             }
             originals.insert(held.knob, held.value);
         }
+        let reverter = match &settings.reverter {
+            Some(program) => Some(Reverter::start(program, &settings.state_dir)?),
+            None => None,
+        };
         journal.begin_run(&settings.policy.mode.to_string(), env!("CARGO_PKG_VERSION"))?;
 
         let mut governor = Governor::new(settings.policy.clone());
@@ -207,6 +233,8 @@ impl Engine {
         )
         .map_err(Error::system("timerfd_create"))?;
         let mut engine = Engine {
+            watchdog: Watchdog::new(settings.watchdog.clone()),
+            pulse: pulse::Pulse::new(reverter),
             settings,
             governor,
             journal,
@@ -255,6 +283,11 @@ impl Engine {
     /// Has every event told to `observer` too, as watchers are told, from the engine's own thread.
     pub fn observe(&mut self, observer: impl FnMut(&Event) + 'static) {
         self.operator.observer = Some(Box::new(observer));
+    }
+
+    /// Has the watchdog look at one more thing.
+    pub fn watch_for(&mut self, source: Box<dyn HarmSource>) {
+        self.watchdog.add(source);
     }
 
     fn log_hooks(&self) {
@@ -314,6 +347,7 @@ impl Engine {
             Err(error) => error.to_string(),
         };
         self.finish(&how);
+        self.pulse.goodbye();
         result.map(|_| ())
     }
 
@@ -364,7 +398,7 @@ impl Engine {
                     }
                     TOKEN_TIMER => {
                         let _ = self.timer.wait();
-                        self.judge_trials();
+                        self.on_timer()?;
                     }
                     TOKEN_ADMIN => self.admin_wrote()?,
                     TOKEN_PRESSURE => self.memory_pressure()?,
@@ -372,6 +406,9 @@ impl Engine {
                     TOKEN_CONFIG => self.config_changed(),
                     token if token >= TOKEN_CLIENTS => {
                         self.serve(token - TOKEN_CLIENTS, event.events())?
+                    }
+                    token if token < TOKEN_SOURCES => {
+                        self.watch(Some((token - TOKEN_HARM) as usize))
                     }
                     token => self.drain(token)?,
                 }
@@ -422,28 +459,7 @@ impl Engine {
             return Ok(());
         }
         self.tell_listeners(index, signal)?;
-        // One signal may be chance: act on the second of a series. The time between the two is the
-        // trial's baseline.
-        match self.onset.get_mut(&(signal.netns, index)) {
-            _ if self.tuners[index].tuner.acts_at_once() => {}
-            Some((_, last)) if now.duration_since(*last) < SERIES => *last = now,
-            _ => {
-                let Ok(Some(guards)) = self.namespaces.within(signal.netns, Guards::now) else {
-                    self.tuners[index].source.quiet(
-                        signal.netns,
-                        &signal.scenario,
-                        Duration::from_secs(1),
-                    );
-                    return Ok(());
-                };
-                self.onset
-                    .retain(|_, (_, last)| now.duration_since(*last) < SERIES);
-                self.onset.insert((signal.netns, index), (guards, now));
-                return Ok(());
-            }
-        }
-        self.ask(index, signal)?;
-        self.arm_timer()
+        self.series(index, signal, now)
     }
 
     /// Takes a signal to a tuner, and what it proposes to the governor.
@@ -478,11 +494,32 @@ impl Engine {
         self.arm_timer()
     }
 
+    /// What was due: windows before changes, windows of trials, the watchdog's look.
+    fn on_timer(&mut self) -> Result<()> {
+        self.sample_onsets()?;
+        self.sample_trials();
+        if self.watchdog.due().is_some_and(|due| due <= Instant::now()) {
+            self.watch(None);
+        }
+        self.arm_timer()
+    }
+
+    /// One timer for everything that is measured; none where nothing is.
     fn arm_timer(&mut self) -> Result<()> {
         let what = "timerfd_settime";
-        match self.trials.values().map(Trial::due).min() {
-            Some(ends) => {
-                let left = ends
+        let pending = self
+            .watchdog
+            .due()
+            .into_iter()
+            .chain(self.trials.values().map(Trial::due));
+        let due = pending
+            .min()
+            .map(|due| due.min(Instant::now() + self.pulse.every()));
+        self.pulse.beat(due.is_some());
+        let onsets = self.onset.values().filter_map(onset::Onset::due);
+        match due.into_iter().chain(onsets).min() {
+            Some(due) => {
+                let left = due
                     .saturating_duration_since(Instant::now())
                     .max(Duration::from_millis(1));
                 let expiration = Expiration::OneShot(TimeSpec::from_duration(left));
@@ -498,6 +535,9 @@ impl Engine {
         // Writes that came in just before are the admin's word too.
         if let Err(error) = self.admin_wrote() {
             tracing::warn!("{error}");
+        }
+        for knob in self.trials.keys().cloned().collect::<Vec<_>>() {
+            self.end_trial(&knob);
         }
         // Which ones stay.
         let stays = |knob: &Knob, outcomes: &HashMap<Knob, Outcome>| match self.settings.exit {
@@ -541,39 +581,6 @@ fn confine(policy: &mut Policy) {
         "global",
         "only some network namespaces are tuned: netns in [daemon], or --netns",
     );
-}
-
-/// One daemon a state directory.
-fn lock(state_dir: &Path) -> Result<Flock<File>> {
-    let path = state_dir.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map_err(Error::file("open", &path))?;
-    let mut lock =
-        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| Error::Locked {
-            pid: fs::read_to_string(&path)
-                .ok()
-                .and_then(|pid| pid.trim().parse().ok())
-                .unwrap_or(0),
-            path: path.clone(),
-        })?;
-    let pid = std::process::id();
-    lock.set_len(0)
-        .and_then(|()| write!(lock, "{pid}"))
-        .map_err(Error::file("write", path))?;
-    Ok(lock)
-}
-
-/// Takes the state directory for a command that changes values while no daemon runs.
-///
-/// # Errors
-/// [`Error::Locked`] where a daemon runs.
-pub fn lock_state(state_dir: &Path) -> Result<impl Drop> {
-    lock(state_dir)
 }
 
 /// A PSI trigger: readable by EPOLLPRI when tasks stalled for memory for 200 ms of 2 s.

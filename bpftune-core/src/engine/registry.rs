@@ -1,9 +1,11 @@
 //! Tuners come and go.
 
+use std::{collections::HashMap, rc::Rc};
+
 use nix::sys::epoll::EpollFlags;
 
-use super::{Counts, Engine, Registered, Registration};
-use crate::{Error, Knob, Result, Signal, restore};
+use super::{Counts, Engine, Registered, Registration, onset::Baseline};
+use crate::{Error, Knob, Result, Signal, restore, trial::Plan};
 
 impl Engine {
     /// Takes a tuner in: its tunables are its own from now on, its source is waited for.
@@ -36,12 +38,22 @@ impl Engine {
                 self.governor.charge(knob, original, ours);
             }
         }
+        let plans: HashMap<String, Rc<Plan>> = tuner
+            .tunables()
+            .into_iter()
+            .map(|tunable| {
+                let plan = tuner.trial(&tunable.name);
+                (tunable.name.into_owned(), Rc::new(plan))
+            })
+            .collect();
         self.tuners.push(Registered {
             token,
             tuner,
             source,
             learner: None,
             counts: Counts::default(),
+            baseline: Rc::new(Baseline::of(plans.values())),
+            plans,
         });
         Ok(())
     }
@@ -107,6 +119,9 @@ impl Engine {
         self.written.retain(|knob, _| stays(knob));
         self.trials.retain(|knob, _| !wanted(knob));
         self.outcomes.retain(|knob, _| !wanted(knob));
+        for (knob, _) in report.restored.iter().chain(&report.left) {
+            self.watchdog.forget(knob);
+        }
     }
 
     /// Passes a signal on to those other tuners that listen.

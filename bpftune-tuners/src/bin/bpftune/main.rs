@@ -92,6 +92,9 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    if let Some(status) = bpftune_core::reverter::run_if_asked() {
+        return status;
+    }
     let result = match classic::wanted(std::env::args_os()) {
         Some(args) => classic::main(args),
         None => command(Cli::parse()),
