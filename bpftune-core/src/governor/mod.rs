@@ -1,8 +1,9 @@
 //! The only place that says yes.
 //!
 //! A proposal passes, in this order: the operator's scope, the admin's holds, the tunable's bounds,
-//! rest after harm, hysteresis, the turns of the last hour, cool-down, the hourly limit, and last the mode. Nothing here does
-//! I/O or looks at a clock: the time is an argument, so every rule is tested without waiting.
+//! rest after harm, hysteresis, the turns of the last hour, cool-down, the hourly limit, and last the
+//! mode. Nothing here does I/O or looks at a clock: the time is an argument, so every rule is tested
+//! without waiting.
 
 mod canary;
 mod policy;
