@@ -17,8 +17,8 @@ use bpftune_core::{
 use bpftune_tuners::tcp_buffer::TcpBuffer;
 use clap::Parser;
 
-/// Runs tuners, governor, learners and trials on simulated time, and holds the results against the goals. Exits with 1 where
-/// one is missed.
+/// Runs tuners, governor, learners and trials on simulated time, and holds the results against the goals.
+/// Exits with 1 where one is missed.
 #[derive(Parser)]
 struct Args {
     /// Print the figures as JSON only
