@@ -14,6 +14,7 @@ mod access;
 mod calls;
 mod client;
 mod connection;
+mod decisions;
 mod inbox;
 mod peer;
 mod request;
@@ -25,13 +26,13 @@ mod types;
 pub use self::{
     access::{Access, Right},
     client::{Client, Watch},
+    decisions::{
+        Approved, Decision, DiffRange, Difference, Differences, Event, Explanation, History,
+        HistoryFilter, Plan, Watched, Wish,
+    },
     request::{Query, Request},
     server::{Call, ClientId, Server},
-    types::{
-        Approved, Decision, DiffRange, Difference, Differences, Event, Explanation, History,
-        HistoryFilter, Hook, KnobStatus, Plan, Range, Rearmed, Report, Status, Tunable, Tunables,
-        Tuner, Watched, Wish,
-    },
+    types::{Hook, KnobStatus, Range, Rearmed, Report, Status, Tunable, Tunables, Tuner},
 };
 
 /// The name of our interface.

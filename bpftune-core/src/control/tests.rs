@@ -33,9 +33,13 @@ fn access() -> Access {
 
 impl Looper {
     fn start() -> Looper {
+        Looper::with(access())
+    }
+
+    fn with(access: Access) -> Looper {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/control");
-        let mut server = Server::bind(&path, access()).unwrap();
+        let mut server = Server::bind(&path, access).unwrap();
         let (stop, stopped) = mpsc::channel();
         let thread = thread::spawn(move || {
             let mut clients = Vec::new();

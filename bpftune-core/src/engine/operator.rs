@@ -44,6 +44,9 @@ pub(super) struct Wished {
     pub(super) at_ms: i64,
 }
 
+/// Is told each event.
+pub(super) type Observer = Box<dyn FnMut(&Event)>;
+
 /// The operator's side of the engine.
 #[derive(Default)]
 pub(super) struct Operator {
@@ -54,7 +57,7 @@ pub(super) struct Operator {
     /// Not published yet.
     pub(super) events: Vec<Event>,
     /// Called with each event.
-    pub(super) observer: Option<Box<dyn FnMut(&Event)>>,
+    pub(super) observer: Option<Observer>,
     /// Decisions since old ones were deleted last.
     pub(super) unpruned: usize,
 }

@@ -5,6 +5,7 @@
 //! namespace cookies die with the boot, so every row carries the boot's id. `sqlite3 journal.db
 //! 'select * from changes'` reads it.
 
+mod close;
 mod diff;
 mod error;
 mod export;
@@ -16,6 +17,7 @@ mod retain;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::{
     fs,
@@ -27,6 +29,7 @@ use rusqlite::{Connection, params};
 
 use self::error::Doing;
 pub use self::{
+    close::Closed,
     diff::{Difference, Point},
     error::JournalError,
     export::EXPORT_SCHEMA,
@@ -35,35 +38,6 @@ pub use self::{
     read::{Filter, Page},
     retain::{Pruned, Retention},
 };
-use crate::{Knob, Value};
-
-/// What became of a knob whose value was ours.
-#[derive(Clone, Debug)]
-pub struct Closed {
-    /// The knob with its original value.
-    pub original: Original,
-    /// What became of it.
-    pub state: OriginalState,
-    /// A word on it, or "".
-    pub note: &'static str,
-    /// Ours, where the original was written over it just now.
-    pub wrote_over: Option<Value>,
-}
-
-const CLOSE: &str =
-    "UPDATE original SET state = ?1, note = ?2 WHERE boot_id = ?3 AND netns = ?4 AND tunable = ?5";
-
-macro_rules! close_params {
-    ($state:expr, $note:expr, $boot:expr, $knob:expr) => {
-        params![
-            $state.word(),
-            $note,
-            $boot,
-            $knob.netns.0 as i64,
-            $knob.tunable
-        ]
-    };
-}
 
 /// The journal's file in a state directory.
 #[must_use]
@@ -205,164 +179,6 @@ impl Journal {
         Ok(())
     }
 
-    /// Announces a write: when this returns, the decision and the knob's original value are on disk.
-    ///
-    /// # Errors
-    /// See [`JournalError`]; then nothing was recorded and nothing may be written.
-    pub fn intend(&mut self, decision: &NewDecision<'_>) -> Result<DecisionId> {
-        Ok(self.intend_all(std::slice::from_ref(decision))?[0])
-    }
-
-    /// Announces several writes in one commit: one wait for the disk, whatever their number.
-    ///
-    /// # Errors
-    /// See [`JournalError`]; then none was recorded and none may be written.
-    pub fn intend_all(&mut self, decisions: &[NewDecision<'_>]) -> Result<Vec<DecisionId>> {
-        let path = self.path.clone();
-        let transaction = self.db.transaction().doing("write", &path)?;
-        let mut ids = Vec::with_capacity(decisions.len());
-        for decision in decisions {
-            let (boot, run) = (&self.boot, self.run);
-            let id = insert(&transaction, boot, run, decision, Verdict::Intended, "")
-                .doing("write", &path)?;
-            // A knob that was closed before starts anew with the value found now.
-            transaction
-                .prepare_cached(
-                    "INSERT INTO original (boot_id, netns, tunable, place, value, first, state)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'held')
-                     ON CONFLICT DO UPDATE SET place = ?4, value = ?5, first = ?6, state = 'held', note = ''
-                     WHERE state <> 'held'",
-                )
-                .and_then(|mut statement| {
-                    statement.execute(params![
-                        boot,
-                        decision.knob.netns.0 as i64,
-                        decision.knob.tunable,
-                        decision.place,
-                        decision.old.to_string(),
-                        id.0
-                    ])
-                })
-                .doing("write", &path)?;
-            ids.push(id);
-        }
-        transaction.commit().doing("commit", &path)?;
-        self.commits += 1;
-        Ok(ids)
-    }
-
-    /// The announced write was made and read back.
-    ///
-    /// # Errors
-    /// See [`Journal::applied_all`].
-    pub fn applied(&mut self, id: DecisionId) -> Result<()> {
-        self.applied_all(&[id])
-    }
-
-    /// The announced writes were made and read back.
-    ///
-    /// The next commit brings this one to disk: a busy disk takes tens of milliseconds, and the connections that the
-    /// changes are for wait for their next step. SIGKILL loses nothing. A power cut may leave them announced, of
-    /// values that went with the same power cut.
-    ///
-    /// # Errors
-    /// See [`JournalError`]. The announcements stand, so nothing is lost.
-    pub fn applied_all(&mut self, ids: &[DecisionId]) -> Result<()> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let path = self.path.clone();
-        let synchronous = |db: &Connection, how: &str| {
-            db.pragma_update(None, "synchronous", how)
-                .doing("write", &path)
-        };
-        synchronous(&self.db, "NORMAL")?;
-        let done = (|| {
-            let transaction = self.db.transaction()?;
-            for id in ids {
-                transaction
-                    .prepare_cached("UPDATE decision SET verdict = 'applied' WHERE id = ?1")?
-                    .execute(params![id.0])?;
-            }
-            transaction.commit()
-        })()
-        .doing("write", &path);
-        // Whatever became of it: announcements must reach the disk.
-        synchronous(&self.db, "FULL")?;
-        self.touched
-            .extend(ids.iter().copied().map(Touched::Decision));
-        done
-    }
-
-    /// The kernel refused the announced write.
-    ///
-    /// # Errors
-    /// See [`JournalError`].
-    pub fn failed(&mut self, id: DecisionId, error: &str) -> Result<()> {
-        self.execute(
-            "UPDATE decision SET verdict = 'failed', note = ?2 WHERE id = ?1",
-            params![id.0, error],
-        )?;
-        self.touched.push(Touched::Decision(id));
-        Ok(())
-    }
-
-    /// Records a decision that no write follows.
-    ///
-    /// # Errors
-    /// See [`JournalError`].
-    pub fn record(
-        &mut self,
-        decision: &NewDecision<'_>,
-        verdict: Verdict,
-        note: &str,
-    ) -> Result<DecisionId> {
-        let id = insert(&self.db, &self.boot, self.run, decision, verdict, note)
-            .doing("write", &self.path)?;
-        self.commits += 1;
-        self.touched.push(Touched::Decision(id));
-        Ok(id)
-    }
-
-    /// Says what became of advice: [`Verdict::Approved`] or [`Verdict::Rejected`], and a note on it.
-    ///
-    /// # Errors
-    /// See [`JournalError`].
-    pub fn advice(&mut self, id: DecisionId, verdict: Verdict, note: &str) -> Result<()> {
-        self.execute(
-            "UPDATE decision SET verdict = ?2, note = ?3 WHERE id = ?1",
-            params![id.0, verdict.word(), note],
-        )?;
-        self.touched.push(Touched::Decision(id));
-        Ok(())
-    }
-
-    /// Records what a trial said.
-    ///
-    /// # Errors
-    /// See [`JournalError`].
-    pub fn outcome(&mut self, id: DecisionId, text: &str) -> Result<()> {
-        self.execute(
-            "UPDATE decision SET outcome = ?2 WHERE id = ?1",
-            params![id.0, text],
-        )?;
-        self.touched.push(Touched::Outcome(id));
-        Ok(())
-    }
-
-    /// Records what a trial said and, as JSON, what it measured.
-    ///
-    /// # Errors
-    /// See [`JournalError`].
-    pub fn trial(&mut self, id: DecisionId, text: &str, json: &str) -> Result<()> {
-        self.execute(
-            "UPDATE decision SET outcome = ?2, trial = ?3 WHERE id = ?1",
-            params![id.0, text, json],
-        )?;
-        self.touched.push(Touched::Outcome(id));
-        Ok(())
-    }
-
     /// For when nothing waits: after many commits, writes the log back to the database, which takes longer than a
     /// commit. What is not done here is done when the journal is closed, and at the latest after 16 MiB.
     ///
@@ -382,115 +198,4 @@ impl Journal {
     pub fn take_touched(&mut self) -> Vec<Touched> {
         std::mem::take(&mut self.touched)
     }
-
-    /// Says what became of a knob's original value.
-    ///
-    /// # Errors
-    /// See [`JournalError`].
-    pub fn close(&mut self, knob: &Knob, state: OriginalState, note: &str) -> Result<()> {
-        self.execute(CLOSE, close_params!(state, note, self.boot, knob))?;
-        Ok(())
-    }
-
-    /// The same for many knobs, in one commit. Where restoring wrote a value, that is a decision of its own.
-    ///
-    /// # Errors
-    /// See [`JournalError`].
-    pub fn close_all(&mut self, closed: &[Closed]) -> Result<()> {
-        let path = self.path.clone();
-        let mut restored = Vec::new();
-        (|| {
-            let transaction = self.db.transaction()?;
-            for Closed {
-                original,
-                state,
-                note,
-                wrote_over,
-            } in closed
-            {
-                if let Some(old) = wrote_over {
-                    let decision = NewDecision {
-                        tuner: "engine",
-                        scenario: "restore",
-                        knob: &original.knob,
-                        place: &original.place,
-                        old,
-                        new: &original.value,
-                        reason: "the value from before the first change is put back",
-                        signal: None,
-                        reverts: None,
-                    };
-                    let (boot, run) = (&self.boot, self.run);
-                    let verdict = Verdict::Restored;
-                    restored.push(insert(&transaction, boot, run, &decision, verdict, "")?);
-                }
-                transaction.prepare_cached(CLOSE)?.execute(close_params!(
-                    state,
-                    note,
-                    self.boot,
-                    original.knob
-                ))?;
-            }
-            transaction.commit()
-        })()
-        .doing("write", &path)?;
-        self.touched
-            .extend(restored.into_iter().map(Touched::Decision));
-        Ok(())
-    }
-
-    /// Takes the originals that an earlier run kept on exit up again, so that they can be restored.
-    ///
-    /// # Errors
-    /// See [`JournalError`].
-    pub fn adopt_kept(&mut self) -> Result<usize> {
-        self.execute(
-            "UPDATE original SET state = 'held', note = '' WHERE state = 'kept' AND boot_id = ?1",
-            params![self.boot],
-        )
-    }
-}
-
-fn insert(
-    db: &Connection,
-    boot: &str,
-    run: Option<i64>,
-    decision: &NewDecision<'_>,
-    verdict: Verdict,
-    note: &str,
-) -> rusqlite::Result<DecisionId> {
-    let NewDecision {
-        tuner,
-        scenario,
-        knob,
-        place,
-        old,
-        new,
-        reason,
-        signal,
-        reverts,
-    } = decision;
-    db.prepare_cached(
-        "INSERT INTO decision (run, at, boot_id, tuner, scenario, netns, tunable, place, verdict, old, new,
-                               reason, signal, note, reverts)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-    )?
-    .execute(params![
-        run,
-        now_ms(),
-        boot,
-        tuner,
-        scenario,
-        knob.netns.0 as i64,
-        knob.tunable,
-        place,
-        verdict.word(),
-        old.to_string(),
-        new.to_string(),
-        reason,
-        signal.map(|signal| serde_json::to_string(signal).unwrap_or_default()),
-        note,
-        reverts.map(|id| id.0),
-    ])?;
-    Ok(DecisionId(db.last_insert_rowid()))
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Figure, NetnsCookie, Signal};
+use crate::{Figure, Knob, NetnsCookie, Signal, Value};
 
 mod grow;
 mod history;

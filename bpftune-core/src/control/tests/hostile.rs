@@ -200,50 +200,96 @@ fn watching_needs_more() {
     assert!(message(&mut raw).contains("org.varlink.service.ExpectedMore"));
 }
 
-#[test]
-fn a_stranger_is_told_which_group_may() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIP: being somebody else needs root");
-        return;
-    }
-    use std::os::unix::fs::PermissionsExt;
-    let looper = Looper::start();
-    // Else the file's mode keeps strangers out before any message.
-    for path in [
-        looper.path.parent().unwrap().parent().unwrap(),
-        &looper.path,
-    ] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
-    }
-    let path = looper.path.clone();
-    let replies: Vec<String> = thread::spawn(move || {
-        // This thread alone becomes somebody else: the raw call, not the C library's.
-        // SAFETY: changes the credentials of this thread, which ends soon.
-        assert_eq!(
-            unsafe { libc::syscall(libc::SYS_setresuid, 4321, 4321, 4321) },
-            0
-        );
-        let mut raw = UnixStream::connect(path).unwrap();
-        ["GetStatus", "Revert"]
+/// What user 4321, with these supplementary groups, is answered to GetStatus and Revert.
+fn answers_to_somebody(
+    path: &std::path::Path,
+    groups: &'static [u32],
+) -> std::io::Result<Vec<String>> {
+    let path = path.to_owned();
+    let somebody = thread::spawn(move || {
+        // This thread alone becomes somebody else: raw calls, not the C library's.
+        // SAFETY: `groups` is as long as is said; the calls change the credentials of this thread alone, which ends soon.
+        let changed = unsafe {
+            libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr())
+                | libc::syscall(libc::SYS_setresgid, 4321, 4321, 4321)
+                | libc::syscall(libc::SYS_setresuid, 4321, 4321, 4321)
+        };
+        assert_eq!(changed, 0);
+        let mut raw = UnixStream::connect(path)?;
+        Ok(["GetStatus", "Revert"]
             .map(|method| {
                 raw.write_all(&call(&format!("{INTERFACE}.{method}"), "{}"))
                     .unwrap();
                 message(&mut raw)
             })
-            .into()
-    })
-    .join()
-    .unwrap();
-    // The thread's groups are still root's; neither of ours is among them.
-    assert!(
-        replies[0].contains("PermissionDenied") && replies[0].contains("no-such-readers"),
-        "{}",
-        replies[0]
+            .into())
+    });
+    somebody.join().unwrap()
+}
+
+#[test]
+fn groups_give_rights_and_a_stranger_is_told_which() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIP: being somebody else needs root");
+        return;
+    }
+    // Two groups that every system has, whatever they are for.
+    let number = |name: &str| {
+        nix::unistd::Group::from_name(name)
+            .unwrap()
+            .map(|g| g.gid.as_raw())
+    };
+    let (Some(daemon), Some(_)) = (number("daemon"), number("bin")) else {
+        eprintln!("SKIP: no groups daemon and bin here");
+        return;
+    };
+    let access = |readers: &str, writers: &str| Access {
+        readers: readers.into(),
+        writers: writers.into(),
+    };
+    let open = |looper: &Looper| {
+        let dir = looper.path.parent().unwrap();
+        for dir in [dir.parent().unwrap(), dir] {
+            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    };
+    let groups: &'static [u32] = Box::leak(Box::new([daemon]));
+
+    let looper = Looper::with(access("daemon", "bin"));
+    open(&looper);
+    let meta = std::fs::metadata(&looper.path).unwrap();
+    assert_eq!((meta.mode() & 0o777, meta.gid()), (0o660, daemon));
+    let refused = answers_to_somebody(&looper.path, &[]).unwrap_err();
+    assert_eq!(
+        refused.kind(),
+        std::io::ErrorKind::PermissionDenied,
+        "the file's mode"
     );
+    // A reader.
+    let replies = answers_to_somebody(&looper.path, groups).unwrap();
+    assert!(replies[0].contains("GetStatus"), "{}", replies[0]);
     assert!(
-        replies[1].contains("PermissionDenied") && replies[1].contains("no-such-writers"),
+        replies[1].contains("PermissionDenied") && replies[1].contains("\"bin\""),
         "{}",
         replies[1]
     );
-    assert!(replies[1].contains("Revert"), "{}", replies[1]);
+
+    // A writer.
+    let looper = Looper::with(access("no-such-readers", "daemon"));
+    open(&looper);
+    let replies = answers_to_somebody(&looper.path, groups).unwrap();
+    assert!(replies[1].contains("Revert {"), "{}", replies[1]);
+
+    // A stranger, where the file's mode lets him in.
+    let looper = Looper::start();
+    open(&looper);
+    std::fs::set_permissions(&looper.path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    let replies = answers_to_somebody(&looper.path, groups).unwrap();
+    for (reply, group) in replies.iter().zip(["no-such-readers", "no-such-writers"]) {
+        assert!(
+            reply.contains("PermissionDenied") && reply.contains(group),
+            "{reply}"
+        );
+    }
 }

@@ -2,14 +2,15 @@
 //!
 //! docs/cli.md has the table of what each does here.
 
+mod args;
 mod phrases;
 mod query;
 mod syslog;
 
-use std::{ffi::OsString, path::PathBuf, time::Instant};
+use std::{ffi::OsString, time::Instant};
 
 use bpftune_core::{
-    control::{Access, DEFAULT_SOCKET, Query},
+    control::{Access, Query},
     engine::{Engine, Settings},
     governor::{Mode, Policy},
     journal::Retention,
@@ -17,114 +18,13 @@ use bpftune_core::{
 };
 use clap::Parser;
 
+pub(crate) use self::args::{Args, wanted};
+use self::args::{LIBDIR, our_name};
 use crate::{
     doctor,
     exit::{self, Failure, Outcome},
     run,
 };
-
-/// Where plugins are looked for.
-const LIBDIR: &str = "/usr/lib/bpftune";
-
-/// The classic flags
-#[derive(Parser, Debug)]
-#[command(
-    name = "bpftune",
-    disable_version_flag = true,
-    after_help = "Without a classic flag there are commands: see `bpftune help`."
-)]
-pub(crate) struct Args {
-    /// Run only this tuner (repeat for more): tcp_buffer, tcp-buffer or tcp_buffer_tuner.so
-    #[arg(short, long, value_name = "TUNER")]
-    allow: Vec<String>,
-    /// A cgroup v2 directory; taken, and not needed here
-    #[arg(short, long, value_name = "DIR")]
-    cgroup: Option<PathBuf>,
-    /// Log every signal
-    #[arg(short, long)]
-    debug: bool,
-    /// Go to the background
-    #[arg(short = 'D', long)]
-    daemon: bool,
-    /// A folder with plugins besides the usual ones
-    #[arg(short, long, value_name = "DIR")]
-    libdir: Option<PathBuf>,
-    /// Taken; each hook falls back by itself here
-    #[arg(short = 'L', long)]
-    legacy: bool,
-    /// Answer queries on this loopback port; with -q, ask there
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    port: Option<u16>,
-    /// Print the folder of plugins and end
-    #[arg(short = 'P', long)]
-    print_libdir: bool,
-    /// Ask a running daemon: help, tuners, tunables, jtunables, summary, status, jstatus, rollback
-    #[arg(short, long, value_name = "WORD")]
-    query: Option<String>,
-    /// How far one change may go: 0 (1.6 %) to 3 (12.5 %); 4, the default, as far as the tuner says
-    #[arg(short = 'r', long = "learning_rate", alias = "learning-rate", value_name = "0-4",
-        value_parser = clap::value_parser!(u8).range(0..=4))]
-    learning_rate: Option<u8>,
-    /// Restore every value on exit; without it they stay
-    #[arg(short = 'R', long)]
-    rollback: bool,
-    /// Log to standard error, not to syslog
-    #[arg(short, long)]
-    stderr: bool,
-    /// Say what this system supports and end
-    #[arg(short = 'S', long)]
-    support: bool,
-    /// Print the version and end
-    #[arg(short = 'V', long)]
-    version: bool,
-    #[arg(long, hide = true, default_value = run::STATE_DIR)]
-    state_dir: PathBuf,
-    #[arg(long, hide = true, default_value = DEFAULT_SOCKET)]
-    control: PathBuf,
-    #[arg(long, hide = true)]
-    netns: Vec<PathBuf>,
-    #[arg(long, hide = true)]
-    no_global: bool,
-}
-
-/// The command line, where it is a classic one: its first word is a classic flag, or there is none and a service
-/// manager started us.
-pub(crate) fn wanted(args: impl Iterator<Item = OsString>) -> Option<Vec<OsString>> {
-    let args: Vec<OsString> = args.collect();
-    let is_classic = match args
-        .get(1)
-        .map(|first| first.to_string_lossy().into_owned())
-    {
-        None => std::env::var_os("INVOCATION_ID").is_some(),
-        Some(first) => match first.strip_prefix("--") {
-            Some(long) => {
-                let name = long.split('=').next().unwrap_or(long);
-                [
-                    "allow",
-                    "cgroup",
-                    "debug",
-                    "daemon",
-                    "libdir",
-                    "legacy",
-                    "port",
-                    "print-libdir",
-                    "query",
-                    "learning_rate",
-                    "rollback",
-                    "stderr",
-                    "support",
-                    "version",
-                ]
-                .contains(&name)
-            }
-            None => first
-                .strip_prefix('-')
-                .and_then(|cluster| cluster.chars().next())
-                .is_some_and(|flag| "acdDlLpPqrRsSV".contains(flag)),
-        },
-    };
-    is_classic.then_some(args)
-}
 
 pub(crate) fn main(args: Vec<OsString>) -> Outcome {
     let args = Args::parse_from(args);
@@ -155,14 +55,6 @@ pub(crate) fn main(args: Vec<OsString>) -> Outcome {
         return support();
     }
     daemon(args)
-}
-
-/// A tuner's name as ours: the peer's are files or have underscores.
-fn our_name(name: &str) -> String {
-    let name = name.rsplit('/').next().unwrap_or(name);
-    let name = name.strip_suffix(".so").unwrap_or(name);
-    let name = name.strip_suffix("_tuner").unwrap_or(name);
-    name.replace('_', "-")
 }
 
 fn daemon(args: Args) -> Outcome {
@@ -311,57 +203,6 @@ fn support() -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn is_classic(line: &str) -> bool {
-        wanted(line.split(' ').map(OsString::from)).is_some()
-    }
-
-    #[test]
-    fn classic_lines_are_told_from_commands() {
-        for line in [
-            "bpftune -d",
-            "bpftune -s",
-            "bpftune -ds",
-            "bpftune -S",
-            "bpftune --support",
-            "bpftune -q jstatus",
-            "bpftune --query=status",
-            "bpftune -V",
-            "bpftune --version",
-            "bpftune -P",
-            "bpftune -r 2 -R -s",
-            "bpftune --learning_rate 0",
-            "bpftune -a tcp_buffer_tuner.so",
-            "bpftune -p 4567",
-        ] {
-            assert!(is_classic(line), "{line}");
-        }
-        for line in [
-            "bpftune run",
-            "bpftune status --json",
-            "bpftune --state-dir /x status",
-            "bpftune -h",
-            "bpftune --help",
-            "bpftune help",
-            "bpftune --control /x revert",
-            "bpftune run --debug",
-        ] {
-            assert!(!is_classic(line), "{line}");
-        }
-    }
-
-    #[test]
-    fn names_are_taken_in_every_spelling() {
-        for name in [
-            "tcp-buffer",
-            "tcp_buffer",
-            "tcp_buffer_tuner",
-            "tcp_buffer_tuner.so",
-            "/usr/lib64/bpftune/tcp_buffer_tuner.so",
-        ] {
-            assert_eq!(our_name(name), "tcp-buffer", "{name}");
-        }
-    }
 
     #[test]
     fn rates_are_the_peers() {
