@@ -108,6 +108,7 @@ impl Engine {
             new: target,
             sentence: sentence.clone(),
             signal,
+            averts_harm: false,
             reverts: None,
         };
         self.carry_out();

@@ -21,6 +21,8 @@ pub(super) struct Change {
     /// Why, for the journal and the log.
     pub(super) sentence: String,
     pub(super) signal: Option<Signal>,
+    /// Memory is given back, or harm averted: the governor does not hold the reversal against the knob.
+    pub(super) averts_harm: bool,
     /// The decision that it takes back. Then no trial follows.
     pub(super) reverts: Option<DecisionId>,
 }
@@ -157,6 +159,9 @@ impl Engine {
             return false;
         }
         self.governor.changed(knob, new.direction_from(old), now);
+        if change.averts_harm {
+            self.governor.excused(knob);
+        }
         self.originals
             .entry(knob.clone())
             .or_insert_with(|| old.clone());
@@ -175,7 +180,7 @@ impl Engine {
             return;
         }
         self.start_trial(id, change);
-        if change.signal.is_some() {
+        if !change.averts_harm {
             self.remember(id, change);
         }
     }

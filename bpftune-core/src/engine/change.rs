@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{Engine, batch::Change};
 use crate::{
-    Error, Knob, Machine, Proposal, Result, Scope, Signal, Value,
+    Error, Knob, Machine, Proposal, Result, Scope, Signal, Urgency, Value,
     admin::SysctlWrite,
     governor::{Decision, Refusal},
     journal::{self, DecisionId, Hold, NewDecision, OriginalState, Verdict},
@@ -75,6 +75,7 @@ impl Engine {
                     new: target,
                     sentence,
                     signal: signal.cloned(),
+                    averts_harm: proposal.urgency == Urgency::Harm,
                     reverts: None,
                 });
             }
@@ -263,6 +264,7 @@ impl Engine {
             new: value.clone(),
             sentence,
             signal: None,
+            averts_harm: false,
             reverts: Some(reverts),
         }]);
         Ok(())

@@ -79,6 +79,7 @@ impl Engine {
                     count: 1,
                     figures: harm.figures.clone(),
                 }),
+                averts_harm: true,
                 reverts: Some(newest),
             });
         }

@@ -283,8 +283,9 @@ impl Governor {
                 {
                     return Some(Refusal::Hysteresis(left));
                 }
+                // What a trial finds harmful is put back, and that is a turn too: leave room for it.
                 let turns = within_hour(&history.turns, now);
-                if last != direction && turns >= self.policy.reversals_per_hour {
+                if turns + usize::from(last != direction) + 1 > self.policy.reversals_per_hour {
                     return Some(Refusal::Flapping(turns));
                 }
                 if let Some(left) = left(at, self.policy.cool_down) {
@@ -305,7 +306,7 @@ impl Governor {
         if history.last.is_some_and(|(_, last)| last != direction) {
             history.reversals += 1;
             history.turns.push_back(now);
-            while history.turns.len() > self.policy.reversals_per_hour {
+            while history.turns.len() > self.policy.reversals_per_hour.max(1) {
                 history.turns.pop_front();
             }
         }
@@ -314,6 +315,16 @@ impl Governor {
         history.recent.push_back(now);
         while history.recent.len() > self.policy.changes_per_hour {
             history.recent.pop_front();
+        }
+    }
+
+    /// The change just noted averted harm ([`Urgency::Harm`]): that it turned is not held against the knob.
+    pub fn excused(&mut self, knob: &Knob) {
+        if let Some(history) = self.knobs.get_mut(knob)
+            && let Some((at, _)) = history.last
+            && history.turns.back() == Some(&at)
+        {
+            history.turns.pop_back();
         }
     }
 

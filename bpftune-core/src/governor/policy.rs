@@ -88,7 +88,8 @@ pub struct Policy {
     pub hysteresis: Duration,
     /// Most changes of one knob in an hour.
     pub changes_per_hour: usize,
-    /// A knob that has changed direction so often within an hour may not do so again; harm excepted.
+    /// Most changes of direction of one knob in an hour, those included that put a harmful change back: a change is let
+    /// through only where its own reversal would still be within. What averts harm is not counted.
     pub reversals_per_hour: usize,
     /// A knob that a trial found harmful rests so long.
     pub rest_after_harm: Duration,

@@ -130,27 +130,45 @@ fn counts_reversals_and_the_hour() {
 }
 
 #[test]
-fn a_knob_that_flaps_may_go_on_but_not_turn() {
+fn a_knob_that_turns_keeps_room_for_a_revert_and_then_stays() {
     let mut governor = governor(Policy::default());
     let start = Instant::now();
     let at = |minutes: u64| start + Duration::from_secs(minutes * 60);
-    for (i, direction) in [1, -1, 1].into_iter().enumerate() {
-        governor.changed(&knob(), direction, at(2 * i as u64));
-    }
-    let decide = |target, urgency, minutes| {
+    let decide = |governor: &Governor, target, urgency, minutes| {
         let proposal = Proposal {
             urgency,
             ..to(target)
         };
         governor.decide(&proposal, &current(200), &machine(), at(minutes))
     };
-    assert_eq!(
-        decide(100, Urgency::Gain, 10),
-        Decision::Refuse(Refusal::Flapping(2))
-    );
-    assert!(matches!(decide(400, Urgency::Gain, 10), Decision::Apply(_)));
-    assert!(matches!(decide(100, Urgency::Harm, 10), Decision::Apply(_)));
-    assert!(matches!(decide(100, Urgency::Gain, 64), Decision::Apply(_)));
+    let flapping = |turns| Decision::Refuse(Refusal::Flapping(turns));
+    governor.changed(&knob(), 1, at(0));
+    governor.changed(&knob(), -1, at(2)); // one turn
+    assert_eq!(decide(&governor, 400, Urgency::Gain, 10), flapping(1));
+    assert!(matches!(
+        decide(&governor, 100, Urgency::Gain, 10),
+        Decision::Apply(_)
+    ));
+    governor.changed(&knob(), 1, at(11)); // put back by a trial: the second
+    for target in [100, 400] {
+        assert_eq!(decide(&governor, target, Urgency::Gain, 20), flapping(2));
+    }
+    assert!(matches!(
+        decide(&governor, 100, Urgency::Harm, 20),
+        Decision::Apply(_)
+    ));
+    assert!(matches!(
+        decide(&governor, 400, Urgency::Gain, 72),
+        Decision::Apply(_)
+    ));
+    // A turn that averts harm is free.
+    governor.changed(&knob(), -1, at(80));
+    governor.excused(&knob());
+    assert!(matches!(
+        decide(&governor, 400, Urgency::Gain, 85),
+        Decision::Apply(_)
+    ));
+    assert_eq!(governor.history(&knob()).unwrap().reversals, 3);
 }
 
 #[test]

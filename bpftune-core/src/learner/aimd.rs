@@ -1,6 +1,6 @@
 //! `aimd`: a fixed amount up while more is wanted, a factor down while less is.
 //!
-//! Up: value + increase x original. Down: value x decrease. Careful on the way up, quick to give back; several that
+//! Up: value + increase x original (or x value, where that is less). Down: value x decrease. Careful on the way up, quick to give back; several that
 //! share one resource come to equal shares (Chiu and Jain). A need `k` times the start takes
 //! `(k - 1) / increase` steps, and the end lies at most one amount above it.
 
@@ -37,7 +37,8 @@ impl Params {
         match input.reading {
             // From 0 an amount of 0 would lead nowhere: 1 is the least that a whole number can rise by.
             Reading::More | Reading::Need(_) => {
-                Some(input.value + (self.increase * input.original.abs()).max(1.0))
+                let base = input.original.abs().min(input.value.abs());
+                Some(input.value + (self.increase * base).max(1.0))
             }
             Reading::Less => Some(input.value * self.decrease),
             Reading::Score(_) | Reading::Measure(_) => None,

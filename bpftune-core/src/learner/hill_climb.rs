@@ -1,12 +1,14 @@
 //! `hill-climb`: walks to where the score is highest, with shrinking steps, then rests.
 //!
 //! At each value it takes `samples` scores. A step is kept while it surely gained: the lower end of the interval for the
-//! shift of ln(score) lies above 0 (see [`rank`](crate::stats::rank)) and the estimate above `gain`. A step that gained
-//! nothing turns it round, from the best value; where the step before gained, with a step `shrink` times as large. After two turns the best value lies
-//! between two that are no better: it goes to the top of the parabola through the three, and rests for
-//! `rest_seconds`. So it never turns more than twice between two rests, whatever the noise.
+//! shift of ln(score) lies above 0 (see [`rank`](crate::stats::rank)) and the estimate above `gain`. Where a step gained
+//! less than half as much as the one before, the top is near, and the next step is `shrink` times as large. A first step that gained
+//! nothing turns it round once: back to the start, which is measured anew, and on the other way. The next one that gained nothing leaves the best value between two that are no better: it goes
+//! to the top of the parabola through the three, and rests for `rest_seconds`. So it never turns more than twice
+//! between two rests, whatever the noise.
 //!
-//! A value that somebody put back (a trial's revert) counts as a step that gained nothing.
+//! A value that somebody put back (a trial's revert) counts as a step that gained nothing. A step that the governor does
+//! not let through is asked for again.
 
 use std::time::Duration;
 
@@ -21,8 +23,10 @@ use crate::stats::{median, shift};
 pub struct Params {
     /// The first step, as a share of the value.
     pub step: f64,
-    /// What a turn makes of the step.
+    /// What a gain of less than half the last makes of the step.
     pub shrink: f64,
+    /// The least step.
+    pub least: f64,
     /// The least gain worth a step, as a share of the score.
     pub gain: f64,
     /// Scores at each value.
@@ -38,7 +42,8 @@ impl Default for Params {
         Params {
             step: 0.25,
             shrink: 0.5,
-            gain: 0.01,
+            least: 0.1,
+            gain: 0.02,
             samples: 16,
             settle: 2,
             rest_seconds: 3600,
@@ -46,13 +51,14 @@ impl Default for Params {
     }
 }
 
-/// How sure a step must have gained: it is thought so wrongly in one of twenty.
-const ALPHA: f64 = 0.05;
+/// How sure a step must have gained: it is thought so wrongly in one of fifty.
+const ALPHA: f64 = 0.02;
 
 impl Params {
     pub(super) fn check(&self) -> Result<(), String> {
         within("step", self.step, 0.01, 4.0)?;
         within("shrink", self.shrink, 0.1, 1.0)?;
+        within("least", self.least, 0.001, self.step)?;
         within("gain", self.gain, 0.0, 1.0)?;
         // With fewer than four on each side no outcome is rare enough.
         within("samples", self.samples as f64, 4.0, 1000.0)?;
@@ -72,16 +78,19 @@ pub struct State {
     best: Option<Point>,
     /// Where the scores now coming in belong.
     here: Option<Point>,
-    /// Whether the knob has been there: the governor may let a step wait.
-    reached: bool,
+    /// Where the knob was when the last step was asked for, until it has gone: the governor may let it wait.
+    waits_at: Option<f64>,
     skipped: usize,
-    /// 1 or -1; 0 before the first step.
+    /// 1 or -1.
     direction: i8,
     step: f64,
-    turns: u8,
+    /// What the last step gained, in ln(score).
+    gained: Option<f64>,
+    turned: bool,
     /// A value tried on either side of the best, below and above, with its score.
     beside: [Option<(f64, f64)>; 2],
-    rests_since: Option<Duration>,
+    /// Since when it rests, and at which value.
+    rests: Option<(Duration, f64)>,
 }
 
 impl State {
@@ -92,10 +101,11 @@ impl State {
         if !score.is_finite() || input.value <= 0.0 {
             return None;
         }
-        if let Some(since) = self.rests_since {
+        let waits = self.waits_at.is_some_and(|at| same(at, input.value));
+        if let Some((since, top)) = self.rests {
             let rest = Duration::from_secs(params.rest_seconds);
             if rest.is_zero() || input.at.saturating_sub(since) < rest {
-                return None;
+                return waits.then_some(top);
             }
             *self = State::default();
         }
@@ -105,15 +115,19 @@ impl State {
             .is_some_and(|best| same(best.value, input.value));
         let here = match &mut self.here {
             Some(here) if same(here.value, input.value) => here,
-            Some(here) if at_best && !self.reached => return Some(here.value),
-            Some(_) if at_best => {
-                self.here = None;
-                return self.turn(params, input);
+            Some(here) if waits => {
+                let target = here.value;
+                if at_best {
+                    self.refresh(score);
+                }
+                return Some(target);
             }
+            Some(_) if at_best => return self.turn(input),
             // Somebody else moved it: what was learned belongs to another time.
             _ => {
                 *self = State {
                     step: params.step,
+                    direction: 1,
                     ..State::default()
                 };
                 self.here.insert(Point {
@@ -122,7 +136,7 @@ impl State {
                 })
             }
         };
-        self.reached = true;
+        self.waits_at = None;
         if self.skipped < params.settle {
             self.skipped += 1;
             return None;
@@ -134,19 +148,21 @@ impl State {
         let here = self.here.take()?;
         let Some(best) = &self.best else {
             self.best = Some(here);
-            self.direction = 1;
             return self.go(input);
         };
-        let gained = shift(&best.scores, &here.scores, ALPHA)
-            .is_some_and(|shift| shift.low > 0.0 && shift.estimate > params.gain.ln_1p());
-        if gained {
+        let shift = shift(&best.scores, &here.scores, ALPHA)?;
+        if shift.low > 0.0 && shift.estimate > params.gain.ln_1p() {
+            if self.gained.is_some_and(|last| shift.estimate < last / 2.0) {
+                self.step = (self.step * params.shrink).max(params.least);
+            }
+            self.gained = Some(shift.estimate);
             self.beside[usize::from(self.direction < 0)] = Some((best.value, middle(best)));
             self.beside[usize::from(self.direction > 0)] = None;
             self.best = Some(here);
             return self.go(input);
         }
         self.beside[usize::from(self.direction > 0)] = Some((here.value, middle(&here)));
-        self.turn(params, input)
+        self.turn(input)
     }
 
     /// One step on from the best, in the present direction; at a bound it turns instead.
@@ -159,7 +175,12 @@ impl State {
             best / factor
         };
         let target = target.clamp(input.low, input.high.max(input.low));
-        (self.skipped, self.reached) = (0, false);
+        self.ask(target, input)
+    }
+
+    fn ask(&mut self, target: f64, input: &Input) -> Option<f64> {
+        self.skipped = 0;
+        self.waits_at = Some(input.value);
         self.here = Some(Point {
             value: target,
             scores: Vec::new(),
@@ -167,17 +188,26 @@ impl State {
         Some(target)
     }
 
-    fn turn(&mut self, params: &Params, input: &Input) -> Option<f64> {
-        self.turns += 1;
-        if self.beside[usize::from(self.direction < 0)].is_some() {
-            self.step *= params.shrink;
+    /// Still at the best value: its scores are kept fresh, for the level may drift meanwhile.
+    fn refresh(&mut self, score: f64) {
+        if let Some(best) = &mut self.best {
+            best.scores.remove(0);
+            best.scores.push(score.max(f64::MIN_POSITIVE).ln());
         }
+    }
+
+    /// A step gained nothing.
+    fn turn(&mut self, input: &Input) -> Option<f64> {
+        if self.turned || self.gained.is_some() {
+            let top = self.top()?;
+            self.waits_at = Some(input.value);
+            self.rests = Some((input.at, top));
+            return Some(top);
+        }
+        self.turned = true;
         self.direction = -self.direction;
-        if self.turns < 2 {
-            return self.go(input);
-        }
-        self.rests_since = Some(input.at);
-        self.top()
+        let start = self.best.take()?.value;
+        self.ask(start, input)
     }
 
     /// The top of the parabola through the best and its neighbours, in the logarithm of the value.

@@ -1,7 +1,7 @@
 //! `pid`: leads a measured quantity (delay, load) to a set point.
 //!
-//! The error is e = ln(setpoint / measure), of the mean of `samples` measures; within `deadband` nothing is done, so noise
-//! does not move the knob. Otherwise the knob's logarithm moves by
+//! The error is e = ln(setpoint / measure), of the median of `samples` measures, so that a burst is
+//! no error; within `deadband` nothing is done, so noise does not move the knob. Otherwise the knob's logarithm moves by
 //!
 //! `d = kp (e - e1) + ki e + kd (e - 2 e1 + e2)`
 //!
@@ -12,6 +12,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Input, Reading, spec::within};
+use crate::stats::median;
 
 /// Parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +40,7 @@ pub struct Params {
     pub most: f64,
     /// Measures to a step.
     #[serde(default = "samples")]
-    pub samples: u32,
+    pub samples: usize,
 }
 
 fn ki() -> f64 {
@@ -51,7 +52,7 @@ fn deadband() -> f64 {
 fn most() -> f64 {
     0.25
 }
-fn samples() -> u32 {
+fn samples() -> usize {
     8
 }
 
@@ -78,17 +79,16 @@ impl Params {
         within("kd", self.kd, 0.0, 10.0)?;
         within("deadband", self.deadband, 0.0, 1.0)?;
         within("most", self.most, 0.001, 4.0)?;
-        within("samples", f64::from(self.samples), 1.0, 1000.0)
+        within("samples", self.samples as f64, 1.0, 1000.0)
     }
 }
 
 /// What it remembers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    sum: f64,
-    count: u32,
+    measures: Vec<f64>,
     errors: Option<(f64, f64)>,
-    /// The value that the sum was measured at.
+    /// The value that they were measured at.
     value: f64,
 }
 
@@ -101,16 +101,16 @@ impl State {
             return None;
         }
         if self.value != input.value {
-            (self.sum, self.count, self.value) = (0.0, 0, input.value);
+            self.measures.clear();
+            self.value = input.value;
         }
-        self.sum += measure;
-        self.count += 1;
-        if self.count < params.samples {
+        self.measures.push(measure);
+        if self.measures.len() < params.samples {
             return None;
         }
-        let mean = self.sum / f64::from(self.count);
-        (self.sum, self.count) = (0.0, 0);
-        let error = (params.setpoint / mean.max(params.setpoint * 1e-6)).ln();
+        let middle = median(&self.measures)?;
+        self.measures.clear();
+        let error = (params.setpoint / middle.max(params.setpoint * 1e-6)).ln();
         let (e1, e2) = self.errors.unwrap_or((error, error));
         self.errors = Some((error, e1));
         if error.abs() <= params.deadband.ln_1p() {

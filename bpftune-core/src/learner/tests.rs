@@ -216,7 +216,10 @@ fn hill_climb_takes_a_revert_as_an_answer_and_a_strangers_value_as_a_new_start()
     );
     assert_eq!(learner.next(&input(1250.0, score(1250.0))), None);
     let back = until(1000.0, &mut learner);
-    assert!(back < 1000.0, "put back: the other way, not {back}");
+    assert!(
+        back < 1000.0,
+        "put back: measured anew, then the other way, not {back}"
+    );
     assert_eq!(
         until(5000.0, &mut learner),
         6250.0,

@@ -205,18 +205,25 @@ impl Host {
             }
             _ => self.outlook.values.get(&knob).cloned().unwrap_or(start),
         };
+        let switching = self.trial.is_some() && self.setup.layout == Layout::Interleaved;
         let seen = plant.window(self.at, &value);
         self.at += WINDOW;
         self.measured(seen.goodput);
+        // What is seen while a trial switches belongs to neither value.
+        if switching {
+            return;
+        }
         for signal in &seen.signals {
             self.signal(signal);
         }
     }
 
-    /// A signal at another time than a window's end: for recorded ones.
-    pub fn signal_at(&mut self, at: Duration, signal: &Signal) {
+    /// A signal that is known not to be chance, at this time: a recorded one.
+    pub fn act_on(&mut self, at: Duration, signal: &Signal) {
         self.at = self.at.max(at);
-        self.signal(signal);
+        for proposal in self.tuner.on_signal(signal, &self.outlook) {
+            self.propose(proposal);
+        }
     }
 
     fn measured(&mut self, goodput: f64) {
@@ -275,8 +282,7 @@ impl Host {
             .last_signal
             .replace(self.at)
             .is_some_and(|last| self.at - last < SERIES);
-        let switching = self.trial.is_some() && self.setup.layout == Layout::Interleaved;
-        if !series || switching {
+        if !series {
             return;
         }
         for proposal in self.tuner.on_signal(signal, &self.outlook) {

@@ -35,14 +35,14 @@ pub struct Load {
     pub noise: f64,
     /// Growth of the level in a minute.
     pub drift: f64,
-    /// Size of the daily swing, which here has a period of [`PERIOD`].
+    /// Size of the daily swing, which here has a period of two minutes.
     pub swing: f64,
     /// How often a window is an outlier.
     pub bursts: f64,
 }
 
 /// Of the periodic load.
-pub const PERIOD: Duration = Duration::from_secs(120);
+pub(super) const PERIOD: Duration = Duration::from_secs(120);
 
 impl Load {
     /// Nothing disturbs.
@@ -94,13 +94,13 @@ pub struct World {
 }
 
 /// The name of a [`World`]'s tunable.
-pub const KNOB: &str = "sim.knob";
+pub(super) const KNOB: &str = "sim.knob";
 
 /// Its signals' scenario.
-pub const SCENARIO: &str = "sim";
+const SCENARIO: &str = "sim";
 
 /// A limit that is this much larger than needed takes too much.
-const PLENTY: f64 = 1.3;
+const PLENTY: f64 = 2.0;
 
 impl World {
     /// The knob.

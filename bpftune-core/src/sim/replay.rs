@@ -41,7 +41,8 @@ pub fn read(text: &str) -> Result<Vec<Recorded>, BadLine> {
         .collect()
 }
 
-/// Gives a recording to a host, and returns what it did. The host's knobs must be in the namespaces of the signals.
+/// Gives a recording to a host, and returns what it did. The host's knobs must be in the namespaces of the signals. Each
+/// signal is acted on: a journal holds none but those that a daemon acted on.
 ///
 /// A recorded signal is the answer to the values that were set then: what a tuner does otherwise than the one that was
 /// recorded has no effect on later signals.
@@ -51,7 +52,7 @@ pub fn replay(host: &mut Host, recording: &[Recorded]) -> Vec<Event> {
     let before = host.events().len();
     for Recorded { at_ms, signal } in recording {
         let at = Duration::from_millis(at_ms.saturating_sub(start));
-        host.signal_at(at, signal);
+        host.act_on(at, signal);
     }
     host.events()[before..].to_vec()
 }

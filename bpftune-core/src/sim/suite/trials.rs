@@ -38,7 +38,7 @@ struct Change {
 const OLD: i64 = 1000;
 
 /// From here on the change is asked for: the windows before are the baseline.
-const ASKED: Duration = Duration::from_millis(1600);
+const ASKED: Duration = Duration::from_millis(2000);
 
 impl Plant for Change {
     fn knob(&self) -> (Knob, Value) {
