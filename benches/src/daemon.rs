@@ -45,7 +45,10 @@ pub fn rig() -> Result<PathBuf> {
     if rig.is_file() {
         return Ok(rig);
     }
-    Err(Error::other("no rig beside bpftune", "build it: cargo build -p lab"))
+    Err(Error::other(
+        "no rig beside bpftune",
+        "build it: cargo build -p lab",
+    ))
 }
 
 /// A running daemon; killed and its state directory removed on drop.
@@ -210,7 +213,9 @@ impl Daemon {
             .find(|pid| {
                 // "42 (bpftune-revert) S 41 ..."
                 let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-                stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok()) == Some(parent)
+                stat.rsplit_once(") ")
+                    .and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok())
+                    == Some(parent)
             })
             .unwrap_or(0)
     }

@@ -52,7 +52,10 @@ impl fmt::Display for Report {
 
 /// The way by which a namespace was last entered may still lead there.
 fn hint(originals: &[Original], namespaces: &mut Namespaces) {
-    for original in originals.iter().filter(|original| original.place.starts_with('/')) {
+    for original in originals
+        .iter()
+        .filter(|original| original.place.starts_with('/'))
+    {
         namespaces.hint(Path::new(&original.place));
     }
 }

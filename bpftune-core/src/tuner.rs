@@ -6,6 +6,7 @@ use crate::{
     Knob, Machine, NetnsCookie, Result, Signal, Tunable, Value,
     bpf::HookStatus,
     governor::Decision,
+    learner::Spec,
     trial::{Plan, Record},
 };
 
@@ -23,6 +24,20 @@ pub trait Tuner {
 
     /// The tunables it owns. Two tuners that declare the same are refused at start.
     fn tunables(&self) -> Vec<Tunable>;
+
+    /// Whether this learner would do.
+    ///
+    /// # Errors
+    /// Why not, and which would.
+    fn check_learner(&self, learner: &Spec) -> Result<(), String> {
+        let _ = learner;
+        Err(format!("{} has no learner to choose", self.name()))
+    }
+
+    /// Takes the operator's learner, which [`check_learner`](Tuner::check_learner) found good, or its own again.
+    fn set_learner(&mut self, learner: Option<&Spec>) {
+        let _ = learner;
+    }
 
     /// What should change because of this signal: mostly nothing.
     fn on_signal(&mut self, signal: &Signal, view: &dyn View) -> Vec<Proposal>;

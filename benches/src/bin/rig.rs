@@ -12,12 +12,12 @@ use std::{
 };
 
 use bpftune_core::{
-    Bound, Error, Knob, NetnsCookie, Proposal, Result, Scope, Signal, Source, Tunable, Tuner, Urgency,
-    Value, View,
+    Bound, Cost, Error, Knob, NetnsCookie, Proposal, Result, Scope, Signal, Source, Tunable, Tuner,
+    Urgency, Value, View,
     bpf::HookStatus,
     control::Access,
     engine::{Engine, Registration, Settings},
-    governor::Policy,
+    governor::{ExitPolicy, Policy},
     journal::Retention,
     netns::Namespaces,
     reverter,
@@ -98,6 +98,7 @@ impl Tuner for Rig {
                 unit: "bytes".into(),
                 about: "buffer of a TCP socket: min, default, max".into(),
                 bound: Bound::Fixed(vec![(4096, 1 << 30); 3]),
+                cost: Cost::Nothing,
             })
             .collect()
     }
@@ -110,9 +111,15 @@ impl Tuner for Rig {
         let ms = Duration::from_millis;
         if self.churn {
             let short = Plan {
-                baseline: Windows { count: 0, length: ms(1) },
+                baseline: Windows {
+                    count: 0,
+                    length: ms(1),
+                },
                 settle: ms(3),
-                trial: Windows { count: 4, length: ms(2) },
+                trial: Windows {
+                    count: 4,
+                    length: ms(2),
+                },
                 ..Plan::default()
             };
             return match tunable {
@@ -125,12 +132,22 @@ impl Tuner for Rig {
         goodput.harm = Harm::Counts;
         let plan = Plan {
             guards: vec![goodput, Guard::retransmits()],
-            baseline: Windows { count: 14, length: ms(100) },
+            baseline: Windows {
+                count: 14,
+                length: ms(100),
+            },
             settle: ms(400),
-            trial: Windows { count: 14, length: ms(100) },
+            trial: Windows {
+                count: 14,
+                length: ms(100),
+            },
             ..Plan::default()
         };
-        if self.interleaved { plan.interleaved(ms(150), 14, ms(100)) } else { plan }
+        if self.interleaved {
+            plan.interleaved(ms(150), 14, ms(100))
+        } else {
+            plan
+        }
     }
 
     fn on_signal(&mut self, signal: &Signal, view: &dyn View) -> Vec<Proposal> {
@@ -142,9 +159,15 @@ impl Tuner for Rig {
         if self.churn {
             for name in [WMEM, RMEM] {
                 let now = view.value(&knob(name));
-                wanted.extend(now.map(|now| (name, now.with_last(self.rng.i64(100_000..10_000_000)))));
+                wanted.extend(
+                    now.map(|now| (name, now.with_last(self.rng.i64(100_000..10_000_000)))),
+                );
             }
-        } else if view.changed().iter().all(|(changed, _)| *changed != knob(WMEM)) {
+        } else if view
+            .changed()
+            .iter()
+            .all(|(changed, _)| *changed != knob(WMEM))
+        {
             wanted.extend(self.to.clone().map(|to| (WMEM, to)));
         }
         wanted
@@ -173,8 +196,11 @@ struct Ticks {
 impl Ticks {
     fn new(places: Vec<NetnsCookie>, args: &Args) -> Result<Ticks> {
         let failed = |errno: nix::Error| Error::Control(format!("timerfd: {errno}"));
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
-            .map_err(failed)?;
+        let timer = TimerFd::new(
+            ClockId::CLOCK_MONOTONIC,
+            TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
+        )
+        .map_err(failed)?;
         let tick = TimeSpec::from_duration(Duration::from_millis(1));
         timer
             .set(Expiration::Interval(tick), TimerSetTimeFlags::empty())
@@ -230,9 +256,17 @@ struct Told(PathBuf);
 impl HarmSource for Told {
     fn arm(&mut self, _: Instant) {}
     fn disarm(&mut self) {}
-    fn harm(&mut self, _: Instant, _: &[NetnsCookie], _: &mut Namespaces) -> Option<watchdog::Harm> {
+    fn harm(
+        &mut self,
+        _: Instant,
+        _: &[NetnsCookie],
+        _: &mut Namespaces,
+    ) -> Option<watchdog::Harm> {
         let mut what = String::new();
-        std::fs::File::open(&self.0).ok()?.read_to_string(&mut what).ok()?;
+        std::fs::File::open(&self.0)
+            .ok()?
+            .read_to_string(&mut what)
+            .ok()?;
         Some(watchdog::Harm {
             what,
             figures: Vec::new(),
@@ -243,7 +277,11 @@ impl HarmSource for Told {
 fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
     let mut namespaces = Namespaces::new()?;
-    let places = args.netns.iter().map(|path| namespaces.add(path)).collect::<Result<Vec<_>>>()?;
+    let places = args
+        .netns
+        .iter()
+        .map(|path| namespaces.add(path))
+        .collect::<Result<Vec<_>>>()?;
     let mut policy = Policy {
         global: false,
         ..Policy::default()
@@ -269,7 +307,9 @@ fn run(args: &Args) -> Result<()> {
         access: Access::default(),
         query_port: None,
         retention: Retention::default(),
-        keep: false,
+        exit: ExitPolicy::Restore,
+        other_tuners: false,
+        config: None,
         only_netns: args.netns.clone(),
         trial: trial::Policy {
             unclear: if args.unclear_reverts {

@@ -79,19 +79,20 @@ impl Engine {
             reason: String::new(),
             urgency: Urgency::Gain,
         };
-        let target =
-            match self
-                .governor
-                .decide(&proposal, &current, &Machine::now()?, Instant::now())
-            {
-                governor::Decision::Apply(target) | governor::Decision::Advise(target) => target,
-                governor::Decision::Refuse(refusal) => {
-                    return not(format!(
-                        "{} cannot be carried out now: {refusal}",
-                        advice.id
-                    ));
-                }
-            };
+        let target = match self.governor.decide(
+            &proposal,
+            &current,
+            &Machine::now()?,
+            governor::Moment::now(),
+        ) {
+            governor::Decision::Apply(target) | governor::Decision::Advise(target) => target,
+            governor::Decision::Refuse(refusal) => {
+                return not(format!(
+                    "{} cannot be carried out now: {refusal}",
+                    advice.id
+                ));
+            }
+        };
         let place = self.namespaces.place(advice.knob.netns);
         let sentence = format!(
             "{} in {place} changed from \"{current}\" to \"{target}\" because user {uid} approved {}: {}",

@@ -44,6 +44,8 @@ impl Engine {
         if self.batch.iter().any(|other| other.knob == change.knob) {
             self.carry_out();
         }
+        let original = self.originals.get(&change.knob).unwrap_or(&change.old);
+        self.governor.reserve(&change.knob, original, &change.new);
         self.batch.push(change);
     }
 
@@ -115,6 +117,9 @@ impl Engine {
             Ok(ids) => ids,
             Err(error) => {
                 for change in changes {
+                    let Change { knob, old, .. } = change;
+                    self.governor
+                        .release(knob, self.originals.get(knob).unwrap_or(old), old);
                     self.say_once(
                         &change.knob,
                         &format!("not changed, for it cannot be journalled: {error}"),
@@ -156,15 +161,19 @@ impl Engine {
             tracing::warn!("{id} {error}");
             self.warn_on_error(|me| me.journal.failed(id, &error.to_string()));
             self.governor.harmed(knob, now);
+            self.governor
+                .release(knob, self.originals.get(knob).unwrap_or(old), old);
             return false;
         }
         self.governor.changed(knob, new.direction_from(old), now);
         if change.averts_harm {
             self.governor.excused(knob);
         }
-        self.originals
+        let original = self
+            .originals
             .entry(knob.clone())
             .or_insert_with(|| old.clone());
+        self.governor.charge(knob, original, new);
         self.written
             .insert(knob.clone(), (new.clone(), Instant::now()));
         self.said.remove(knob);

@@ -1,12 +1,12 @@
 //! A change as a transaction, and whatever takes one back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Engine, batch::Change};
 use crate::{
     Error, Knob, Machine, Proposal, Result, Scope, Signal, Urgency, Value,
     admin::SysctlWrite,
-    governor::{Decision, Refusal},
+    governor::{Decision, Moment, Refusal},
     journal::{self, DecisionId, Hold, NewDecision, OriginalState, Verdict},
     sysctl,
 };
@@ -53,9 +53,11 @@ impl Engine {
         {
             self.hold(&knob, "somebody".into(), current.to_string());
         }
+        self.governor
+            .name_place(knob.netns, || self.namespaces.place(knob.netns));
         let verdict = self
             .governor
-            .decide(&proposal, &current, machine, Instant::now());
+            .decide(&proposal, &current, machine, Moment::now());
         self.tuners[index].tuner.decided(&proposal, &verdict);
         let tuner = &self.tuners[index].tuner.name().to_owned();
         match verdict {
@@ -322,6 +324,7 @@ impl Engine {
         self.written.remove(knob);
         self.trials.remove(knob);
         self.watchdog.forget(knob);
+        self.outcomes.remove(knob);
         let hold = Hold {
             knob: knob.clone(),
             since: journal::now_ms(),

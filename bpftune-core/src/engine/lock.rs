@@ -50,7 +50,11 @@ pub(super) fn lock(state_dir: &Path, role: &str) -> Result<Flock<File>> {
 
 fn holder(path: &Path) -> Option<i32> {
     let text = fs::read_to_string(path).ok()?;
-    text.strip_prefix(REVERTING).unwrap_or(&text).trim().parse().ok()
+    text.strip_prefix(REVERTING)
+        .unwrap_or(&text)
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// Whether the holder goes by itself: a reverter at work, or a process that has ended but for its last descriptors.

@@ -3,6 +3,7 @@
 mod act;
 mod batch;
 mod change;
+mod config;
 mod lock;
 mod onset;
 mod operator;
@@ -40,14 +41,16 @@ use crate::{
     Error, Knob, Machine, NetnsCookie, Result, Signal, Source, Tuner, Value,
     admin::AdminWatch,
     bpf::HookStatus,
+    config::{Live, Watch},
     control::{self, Event, Server},
-    governor::{Governor, Mode, Policy},
+    governor::{ExitPolicy, Governor, Mode, Policy},
     journal::{Journal, OriginalState, Retention},
+    learner::Spec,
     netns::Namespaces,
     restore,
     reverter::Reverter,
     sysctl,
-    trial::{self, Plan, Trial},
+    trial::{self, Outcome, Plan, Trial},
     watchdog::{self, HarmSource, Watchdog},
 };
 
@@ -68,8 +71,12 @@ pub struct Settings {
     pub query_port: Option<u16>,
     /// How much of the past the journal keeps.
     pub retention: Retention,
-    /// Leave the values as they are on exit.
-    pub keep: bool,
+    /// What happens to changed values on exit.
+    pub exit: ExitPolicy,
+    /// The files that the policy came from, to be read again when they change; `None` for none.
+    pub config: Option<Live>,
+    /// Whether tuners may come that are not known yet, which the files may name.
+    pub other_tuners: bool,
     /// Paths of the only network namespaces to touch; empty for all. Global parameters are then left
     /// alone.
     pub only_netns: Vec<PathBuf>,
@@ -102,6 +109,8 @@ struct Registered {
     token: u64,
     tuner: Box<dyn Tuner>,
     source: Box<dyn Source>,
+    /// The one that the files name; else its own.
+    learner: Option<Spec>,
     counts: Counts,
     /// How each of its tunables is tried.
     plans: HashMap<String, Rc<Plan>>,
@@ -127,6 +136,9 @@ pub struct Engine {
     /// This turn's changes, not announced yet.
     batch: Vec<batch::Change>,
     operator: operator::Operator,
+    config_watch: Option<Watch>,
+    /// What the last trial of a knob said.
+    outcomes: HashMap<Knob, Outcome>,
     /// The series of signals that go on now, with the windows before the change.
     onset: HashMap<(NetnsCookie, usize), onset::Onset>,
     watchdog: Watchdog,
@@ -148,6 +160,7 @@ const TOKEN_TIMER: u64 = 1;
 const TOKEN_ADMIN: u64 = 2;
 const TOKEN_PRESSURE: u64 = 3;
 const TOKEN_CONTROL: u64 = 4;
+const TOKEN_CONFIG: u64 = 5;
 /// And one for each source of harm.
 const TOKEN_HARM: u64 = 50;
 const TOKEN_SOURCES: u64 = 100;
@@ -165,7 +178,7 @@ impl Engine {
         let scope = if settings.only_netns.is_empty() {
             None
         } else {
-            settings.policy.global = false;
+            confine(&mut settings.policy);
             Some(
                 settings
                     .only_netns
@@ -236,6 +249,8 @@ impl Engine {
             trials: HashMap::new(),
             batch: Vec::new(),
             operator: operator::Operator::default(),
+            config_watch: None,
+            outcomes: HashMap::new(),
             onset: HashMap::new(),
             said: HashMap::new(),
             started: crate::journal::now_ms(),
@@ -247,9 +262,22 @@ impl Engine {
         for registration in tuners {
             engine.register(registration)?;
         }
+        engine.begin_config()?;
         engine.log_hooks();
         engine.prune(PRUNE_AT_START);
         Ok(engine)
+    }
+
+    /// How far to go where no section says more.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.governor.policy().mode
+    }
+
+    /// What happens to changed values at the end, as the configuration is now.
+    #[must_use]
+    pub fn exit(&self) -> ExitPolicy {
+        self.settings.exit
     }
 
     /// Has every event told to `observer` too, as watchers are told, from the engine's own thread.
@@ -295,8 +323,11 @@ impl Engine {
         admin.chain(tuners)
     }
 
-    /// Runs until SIGINT, SIGTERM or SIGHUP, then restores or keeps. `ready` is called once everything is
-    /// attached and the loop is about to wait.
+    /// Runs until SIGINT or SIGTERM, then restores or keeps. `ready` is called once everything is attached and the loop
+    /// is about to wait.
+    ///
+    /// SIGHUP has two meanings. To a run with a controlling terminal it says that the terminal was closed, which must not
+    /// leave values changed: it ends. To any other, a service, it says that the configuration is to be read again.
     ///
     /// # Errors
     /// Where the loop itself fails; values are restored all the same.
@@ -304,7 +335,6 @@ impl Engine {
         let mut mask = SigSet::empty();
         mask.add(UnixSignal::SIGINT);
         mask.add(UnixSignal::SIGTERM);
-        // A closed terminal must not leave values changed.
         mask.add(UnixSignal::SIGHUP);
         mask.thread_block()
             .map_err(Error::system("cannot block signals"))?;
@@ -336,6 +366,7 @@ impl Engine {
             }
         }
         ready();
+        let on_terminal = File::open("/dev/tty").is_ok();
         let mut events = [EpollEvent::empty(); 16];
         let mut more = false;
         loop {
@@ -358,6 +389,10 @@ impl Engine {
                         if let Ok(Some(info)) = signals.read_signal() {
                             let name = UnixSignal::try_from(info.ssi_signo as i32)
                                 .map_or("signal", UnixSignal::as_str);
+                            if name == "SIGHUP" && !on_terminal && self.settings.config.is_some() {
+                                self.reload_config("SIGHUP");
+                                continue;
+                            }
                             return Ok(name.to_owned());
                         }
                     }
@@ -368,6 +403,7 @@ impl Engine {
                     TOKEN_ADMIN => self.admin_wrote()?,
                     TOKEN_PRESSURE => self.memory_pressure()?,
                     TOKEN_CONTROL => self.accept_clients()?,
+                    TOKEN_CONFIG => self.config_changed(),
                     token if token >= TOKEN_CLIENTS => {
                         self.serve(token - TOKEN_CLIENTS, event.events())?
                     }
@@ -408,7 +444,7 @@ impl Engine {
             .scope
             .as_ref()
             .is_some_and(|scope| !scope.contains(&signal.netns))
-            || self.governor.policy().mode == Mode::Observe
+            || self.governor.observes(tuner.tuner.name())
         {
             tuner
                 .source
@@ -471,8 +507,14 @@ impl Engine {
     /// One timer for everything that is measured; none where nothing is.
     fn arm_timer(&mut self) -> Result<()> {
         let what = "timerfd_settime";
-        let pending = self.watchdog.due().into_iter().chain(self.trials.values().map(Trial::due));
-        let due = pending.min().map(|due| due.min(Instant::now() + self.pulse.every()));
+        let pending = self
+            .watchdog
+            .due()
+            .into_iter()
+            .chain(self.trials.values().map(Trial::due));
+        let due = pending
+            .min()
+            .map(|due| due.min(Instant::now() + self.pulse.every()));
         self.pulse.beat(due.is_some());
         let onsets = self.onset.values().filter_map(onset::Onset::due);
         match due.into_iter().chain(onsets).min() {
@@ -497,14 +539,23 @@ impl Engine {
         for knob in self.trials.keys().cloned().collect::<Vec<_>>() {
             self.end_trial(&knob);
         }
-        if self.settings.keep {
-            for knob in self.originals.keys() {
-                tracing::info!("keeps {knob}; `bpftune revert` restores it");
-                if let Err(error) = self.journal.close(knob, OriginalState::Kept, how) {
-                    tracing::warn!("{error}");
-                }
+        // Which ones stay.
+        let stays = |knob: &Knob, outcomes: &HashMap<Knob, Outcome>| match self.settings.exit {
+            ExitPolicy::Keep => true,
+            ExitPolicy::Restore => false,
+            ExitPolicy::RestoreIfWorse => outcomes.get(knob) == Some(&Outcome::Better),
+        };
+        for knob in self
+            .originals
+            .keys()
+            .filter(|knob| stays(knob, &self.outcomes))
+        {
+            tracing::info!("keeps {knob}; `bpftune revert` restores it");
+            if let Err(error) = self.journal.close(knob, OriginalState::Kept, how) {
+                tracing::warn!("{error}");
             }
-        } else {
+        }
+        if self.settings.exit != ExitPolicy::Keep {
             match restore::restore(&mut self.journal, &mut self.namespaces) {
                 Ok(report) => report
                     .to_string()
@@ -520,6 +571,16 @@ impl Engine {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// Only some namespaces are to be touched: the host's own parameters are not among them.
+fn confine(policy: &mut Policy) {
+    policy.global = false;
+    policy.origins.option(
+        "governor",
+        "global",
+        "only some network namespaces are tuned: netns in [daemon], or --netns",
+    );
 }
 
 /// A PSI trigger: readable by EPOLLPRI when tasks stalled for memory for 200 ms of 2 s.

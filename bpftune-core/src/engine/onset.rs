@@ -130,11 +130,14 @@ impl Engine {
             let baseline = self.tuners[index].baseline.clone();
             let Some(first) = self.snapshot(signal.netns, &baseline.counters, Some(index)) else {
                 let second = Duration::from_secs(1);
-                self.tuners[index].source.quiet(signal.netns, &signal.scenario, second);
+                self.tuners[index]
+                    .source
+                    .quiet(signal.netns, &signal.scenario, second);
                 return Ok(());
             };
-            self.onset
-                .retain(|_, onset| now.duration_since(onset.last) < SERIES || onset.due().is_some());
+            self.onset.retain(|_, onset| {
+                now.duration_since(onset.last) < SERIES || onset.due().is_some()
+            });
             self.onset.insert(
                 key,
                 Onset {
@@ -192,9 +195,21 @@ impl Engine {
     }
 
     /// The windows before a change that is just being made: those of its tuner's series, or of any there.
-    pub(super) fn windows_before(&self, netns: NetnsCookie, index: Option<usize>, plan: &Plan) -> Side {
+    pub(super) fn windows_before(
+        &self,
+        netns: NetnsCookie,
+        index: Option<usize>,
+        plan: &Plan,
+    ) -> Side {
         let own = index.and_then(|index| self.onset.get(&(netns, index)));
-        let any = || self.onset.iter().find(|((place, _), _)| *place == netns).map(|(_, onset)| onset);
-        own.or_else(any).map(|onset| onset.side(plan)).unwrap_or_default()
+        let any = || {
+            self.onset
+                .iter()
+                .find(|((place, _), _)| *place == netns)
+                .map(|(_, onset)| onset)
+        };
+        own.or_else(any)
+            .map(|onset| onset.side(plan))
+            .unwrap_or_default()
     }
 }

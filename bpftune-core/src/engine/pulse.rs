@@ -60,7 +60,11 @@ impl Pulse {
             }
         }
         let now = Instant::now();
-        if !pending || self.last.is_some_and(|last| now.duration_since(last) < OFTEN) {
+        if !pending
+            || self
+                .last
+                .is_some_and(|last| now.duration_since(last) < OFTEN)
+        {
             return;
         }
         self.last = Some(now);

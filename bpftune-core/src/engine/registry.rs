@@ -38,10 +38,19 @@ impl Engine {
                 (tunable.name.into_owned(), Rc::new(plan))
             })
             .collect();
+        // What an earlier run left raised counts too.
+        for (knob, original) in &self.originals {
+            if let Some((ours, _)) = self.written.get(knob)
+                && self.governor.owner(&knob.tunable) == Some(&name)
+            {
+                self.governor.charge(knob, original, ours);
+            }
+        }
         self.tuners.push(Registered {
             token,
             tuner,
             source,
+            learner: None,
             counts: Counts::default(),
             baseline: Rc::new(Baseline::of(plans.values())),
             plans,
@@ -61,7 +70,10 @@ impl Engine {
         // Fails only where the source has closed it already.
         let _ = self.epoll.delete(gone.source.fd());
         // What it asked for in this very turn is not made any more.
-        self.batch.retain(|change| change.tuner != name);
+        for change in self.batch.extract_if(.., |change| change.tuner == name) {
+            let original = self.originals.get(&change.knob).unwrap_or(&change.old);
+            self.governor.release(&change.knob, original, &change.old);
+        }
         // Its keys are indices.
         self.onset.clear();
         let owned: Vec<String> = gone
@@ -96,6 +108,7 @@ impl Engine {
         let now = std::time::Instant::now();
         for (knob, _) in &report.restored {
             self.governor.harmed(knob, now);
+            self.governor.refund(knob);
         }
         for (knob, _) in &report.left {
             self.governor.hold(knob.clone(), "somebody".into());
@@ -108,6 +121,7 @@ impl Engine {
         for (knob, _) in report.restored.iter().chain(&report.left) {
             self.watchdog.forget(knob);
         }
+        self.outcomes.retain(|knob, _| !wanted(knob));
     }
 
     /// Passes a signal on to those other tuners that listen.

@@ -14,7 +14,9 @@ use crate::{
 impl Engine {
     /// The tuner that owns a tunable.
     pub(super) fn owner_index(&self, tunable: &str) -> Option<usize> {
-        self.tuners.iter().position(|t| t.plans.contains_key(tunable))
+        self.tuners
+            .iter()
+            .position(|t| t.plans.contains_key(tunable))
     }
 
     /// A change was just made: its trial begins, or that of the changes before it goes on.
@@ -29,7 +31,14 @@ impl Engine {
             .and_then(|index| self.tuners[index].plans.get(&change.knob.tunable).cloned())
             .unwrap_or_else(|| Rc::new(Plan::default()));
         let without = self.windows_before(change.knob.netns, owner, &plan);
-        let trial = Trial::new(id, change.old.clone(), change.new.clone(), plan, without, now);
+        let trial = Trial::new(
+            id,
+            change.old.clone(),
+            change.new.clone(),
+            plan,
+            without,
+            now,
+        );
         self.trials.insert(change.knob.clone(), trial);
     }
 
@@ -88,7 +97,8 @@ impl Engine {
             tracing::warn!("{error}");
             return false;
         }
-        self.written.insert(knob.clone(), (to.clone(), Instant::now()));
+        self.written
+            .insert(knob.clone(), (to.clone(), Instant::now()));
         true
     }
 
@@ -105,7 +115,10 @@ impl Engine {
 
     fn conclude(&mut self, knob: &Knob, trial: &Trial, mut record: Record) {
         let now = Instant::now();
-        let beside = self.trials.iter().filter(|(other, _)| other.netns == knob.netns);
+        let beside = self
+            .trials
+            .iter()
+            .filter(|(other, _)| other.netns == knob.netns);
         record.beside = beside
             .flat_map(|(_, other)| other.decisions.iter().map(ToString::to_string))
             .collect();
@@ -119,13 +132,18 @@ impl Engine {
         for id in &trial.decisions {
             self.warn_on_error(|me| me.journal.trial(*id, &text, &json));
         }
+        self.outcomes.insert(knob.clone(), record.outcome);
         if let Some(index) = self.owner_index(&knob.tunable) {
             self.tuners[index].tuner.tried(knob, &record);
         }
         if action == Action::Reverted {
             // It rests in any case: taken back for want of proof, it would be wanted again at once.
             self.governor.harmed(knob, now);
-            let says = if record.outcome == Outcome::Worse { "says" } else { "cannot tell:" };
+            let says = if record.outcome == Outcome::Worse {
+                "says"
+            } else {
+                "cannot tell:"
+            };
             let why = format!("its trial {says} {text}");
             if let Err(error) = self.take_back(knob, &trial.before, last, &why) {
                 tracing::warn!("{error}");

@@ -36,7 +36,10 @@ impl Engine {
     /// Looks for harm to the host, at all sources or at one. A descriptor that is closed afterwards leaves the epoll
     /// set by itself.
     pub(super) fn watch(&mut self, only: Option<usize>) {
-        if let Some(harm) = self.watchdog.look(Instant::now(), only, &mut self.namespaces) {
+        if let Some(harm) = self
+            .watchdog
+            .look(Instant::now(), only, &mut self.namespaces)
+        {
             self.take_all_back(&harm);
         }
     }
@@ -56,11 +59,18 @@ impl Engine {
             if current == first.old {
                 continue;
             }
-            if self.written.get(knob).is_none_or(|(written, _)| *written != current) {
+            if self
+                .written
+                .get(knob)
+                .is_none_or(|(written, _)| *written != current)
+            {
                 self.hold(knob, "somebody".into(), current.to_string());
                 continue;
             }
-            let why = format!("the watchdog takes back every recent change ({newest} here): {}", harm.what);
+            let why = format!(
+                "the watchdog takes back every recent change ({newest} here): {}",
+                harm.what
+            );
             let sentence = self.sentence(knob, "put back", "put back", &current, &first.old, &why);
             self.governor.harmed(knob, now);
             if !tuners.contains(&first.tuner) {
@@ -86,11 +96,18 @@ impl Engine {
         let done = self.apply_all(&changes).iter().flatten().count();
         self.announce(
             "watchdog",
-            &format!("watchdog: {}: {done} of {} recent changes are put back", harm.what, changes.len()),
+            &format!(
+                "watchdog: {}: {done} of {} recent changes are put back",
+                harm.what,
+                changes.len()
+            ),
         );
         for change in &changes {
             let Some(id) = change.reverts else { continue };
-            let text = format!("worse: the watchdog took it back with every recent change: {}", harm.what);
+            let text = format!(
+                "worse: the watchdog took it back with every recent change: {}",
+                harm.what
+            );
             self.warn_on_error(|me| me.journal.outcome(id, &text));
         }
         for tuner in tuners {
@@ -98,8 +115,12 @@ impl Engine {
                 continue;
             }
             let how_long = self.watchdog.rest(&tuner, now);
-            self.operator.set(Some(&tuner), Some(Rest::paused(now, how_long)));
-            self.announce("tuner", &format!("{tuner} rests for {} s", how_long.as_secs()));
+            self.operator
+                .set(Some(&tuner), Some(Rest::paused(now, how_long)));
+            self.announce(
+                "tuner",
+                &format!("{tuner} rests for {} s", how_long.as_secs()),
+            );
         }
     }
 }

@@ -116,7 +116,10 @@ fn report(result: Result<restore::Report>) -> ExitCode {
 
 fn say(text: &str) {
     // The daemon's standard error may be gone with it.
-    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("bpftune reverter: {text}\n").as_bytes());
+    let _ = std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("bpftune reverter: {text}\n").as_bytes(),
+    );
 }
 
 /// A descriptor for a process, which no later process with its number can be mistaken for.
@@ -164,6 +167,10 @@ mod tests {
         assert_eq!(end(b"+++.q"), End::Goodbye);
         assert_eq!(end(b"+++."), End::Dead);
         assert_eq!(end(b""), End::Dead);
-        assert_eq!(end(b"?"), End::Dead, "words from a newer daemon are no goodbye");
+        assert_eq!(
+            end(b"?"),
+            End::Dead,
+            "words from a newer daemon are no goodbye"
+        );
     }
 }

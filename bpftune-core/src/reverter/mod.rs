@@ -114,12 +114,18 @@ impl Reverter {
         let _ = self.child.wait();
         match Reverter::start(&self.program, &self.state_dir) {
             Ok(mut next) => {
-                tracing::warn!("the reverter (process {}) ended; process {} takes its place", self.pid(), next.pid());
+                tracing::warn!(
+                    "the reverter (process {}) ended; process {} takes its place",
+                    self.pid(),
+                    next.pid()
+                );
                 next.waits = self.waits;
                 let _ = next.pipe.write(&[what]);
                 *self = next;
             }
-            Err(error) => tracing::warn!("no reverter: {error}; `bpftune revert` restores after a crash"),
+            Err(error) => {
+                tracing::warn!("no reverter: {error}; `bpftune revert` restores after a crash")
+            }
         }
     }
 }

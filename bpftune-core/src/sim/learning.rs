@@ -2,7 +2,7 @@
 
 use super::load::KNOB;
 use crate::{
-    Proposal, Scope, Signal, Tunable, Tuner, Urgency, Value, View,
+    Bound, Cost, Proposal, Scope, Signal, Tunable, Tuner, Urgency, Value, View,
     learner::{Input, Learner, Reading},
 };
 
@@ -30,11 +30,11 @@ impl LearnerTuner {
 }
 
 impl Tuner for LearnerTuner {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         "sim"
     }
 
-    fn about(&self) -> &'static str {
+    fn about(&self) -> &str {
         "hands figures to a learner"
     }
 
@@ -44,7 +44,8 @@ impl Tuner for LearnerTuner {
             scope: Scope::Netns,
             unit: "".into(),
             about: "a simulated knob".into(),
-            bound: crate::Bound::Fixed(vec![(1, i64::MAX)]),
+            bound: Bound::Fixed(vec![(1, i64::MAX)]),
+            cost: Cost::Nothing,
         }]
     }
 

@@ -182,7 +182,13 @@ impl Guard {
     /// Packets that the namespace's devices drop in a second.
     #[must_use]
     pub fn drops(margin: f64) -> Guard {
-        Guard::lower("drops", Measure::PerSecond(vec![Counter::DeviceDrops]), margin, 1.0, "/s")
+        Guard::lower(
+            "drops",
+            Measure::PerSecond(vec![Counter::DeviceDrops]),
+            margin,
+            1.0,
+            "/s",
+        )
     }
 
     /// Share of time in which all tasks (of processors: some task) of the host waited for a resource.
@@ -201,19 +207,37 @@ impl Guard {
     /// Processors of the host that work.
     #[must_use]
     pub fn cpu(margin: f64) -> Guard {
-        Guard::lower("busy processors", Measure::PerSecond(vec![Counter::CpuBusy]), margin, 1.0, "")
+        Guard::lower(
+            "busy processors",
+            Measure::PerSecond(vec![Counter::CpuBusy]),
+            margin,
+            1.0,
+            "",
+        )
     }
 
     /// A level that the tuner's own source delivers and that should not rise, such as "rtt" or "latency"; the margin is
     /// a share of it.
     #[must_use]
     pub fn own_level(name: &'static str, margin: f64, factor: f64, unit: &'static str) -> Guard {
-        let mut guard = Guard::lower(name, Measure::Level(Counter::Own(name.into())), margin, factor, unit);
+        let mut guard = Guard::lower(
+            name,
+            Measure::Level(Counter::Own(name.into())),
+            margin,
+            factor,
+            unit,
+        );
         guard.metric.scale = Scale::Relative;
         guard
     }
 
-    fn lower(name: &'static str, measure: Measure, margin: f64, factor: f64, unit: &'static str) -> Guard {
+    fn lower(
+        name: &'static str,
+        measure: Measure,
+        margin: f64,
+        factor: f64,
+        unit: &'static str,
+    ) -> Guard {
         Guard {
             metric: Metric {
                 name: name.into(),
@@ -236,7 +260,11 @@ impl Guard {
     pub fn show(&self, value: f64) -> String {
         let value = value * self.factor;
         let digits = if value.abs() < 10.0 { 2 } else { 1 };
-        let space = if self.unit.is_empty() || self.unit.starts_with('/') { "" } else { " " };
+        let space = if self.unit.is_empty() || self.unit.starts_with('/') {
+            ""
+        } else {
+            " "
+        };
         format!("{value:.digits$}{space}{}", self.unit)
     }
 }

@@ -55,7 +55,11 @@ impl Meter for ProcMeter {
     fn read(&mut self, counter: &Counter) -> Option<f64> {
         match counter {
             Counter::Net { group, name } => {
-                let file = if group.ends_with("Ext") { NETSTAT } else { SNMP };
+                let file = if group.ends_with("Ext") {
+                    NETSTAT
+                } else {
+                    SNMP
+                };
                 paired(self.text(file)?, group, name)
             }
             Counter::DeviceDrops => device_drops(self.text(DEV)?),
@@ -121,7 +125,10 @@ fn busy(text: &str) -> Option<f64> {
         .split_ascii_whitespace()
         .map_while(|word| word.parse().ok())
         .collect();
-    let ticks: f64 = [0, 1, 2, 5, 6, 7].iter().map(|&i| numbers.get(i).copied().unwrap_or(0.0)).sum();
+    let ticks: f64 = [0, 1, 2, 5, 6, 7]
+        .iter()
+        .map(|&i| numbers.get(i).copied().unwrap_or(0.0))
+        .sum();
     Some(ticks / 100.0)
 }
 
@@ -135,7 +142,10 @@ mod tests {
         assert_eq!(paired(text, "IpExt", "OutOctets"), Some(7.0));
         assert_eq!(paired(text, "IpExt", "Missing"), None);
         let psi = "some avg10=0.00 avg60=0.55 total=1500000\nfull avg10=0.00 total=500000\n";
-        assert_eq!((stalled(psi, false), stalled(psi, true)), (Some(1.5), Some(0.5)));
+        assert_eq!(
+            (stalled(psi, false), stalled(psi, true)),
+            (Some(1.5), Some(0.5))
+        );
         assert_eq!(busy("cpu  100 0 50 900 7 1 2 3 0 0\ncpu0 1\n"), Some(1.56));
         let dev = "Inter-|\n face |\n    lo: 1 2 3 4 5 6 7 8 9 10 11 12 0 0 0 0\n  eth0:1 2 3 5 0 0 0 0 0 0 0 6 0 0 0 0\n";
         assert_eq!(device_drops(dev), Some(27.0));

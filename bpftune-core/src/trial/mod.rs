@@ -96,7 +96,11 @@ impl Trial {
             before,
             after,
             counters: plan.counters(),
-            without: if plan.layout == Layout::Interleaved { Side::default() } else { without },
+            without: if plan.layout == Layout::Interleaved {
+                Side::default()
+            } else {
+                without
+            },
             with: Side::default(),
             open: None,
             due: now + plan.settle,
@@ -163,14 +167,21 @@ impl Trial {
             return Step::Wait;
         };
         let with = self.is_with();
-        let side = if with { &mut self.with } else { &mut self.without };
+        let side = if with {
+            &mut self.with
+        } else {
+            &mut self.without
+        };
         side.add(&self.plan.guards, &self.counters, &open, &snapshot);
         self.position += 1;
         let full = self.plan.trial.count;
         let over = self.with.count >= full && (!self.interleaves() || self.without.count >= full);
-        let findings = (over || with).then(|| verdict::find(&self.plan, &self.without, &self.with, !over));
+        let findings =
+            (over || with).then(|| verdict::find(&self.plan, &self.without, &self.with, !over));
         match findings {
-            Some(found) if over || found.outcome == Outcome::Worse => Step::Over(Box::new(self.record(found))),
+            Some(found) if over || found.outcome == Outcome::Worse => {
+                Step::Over(Box::new(self.record(found)))
+            }
             _ if self.is_with() != with => {
                 self.due = now + self.plan.settle;
                 Step::Switch { with: !with }
@@ -184,7 +195,12 @@ impl Trial {
     }
 
     fn record(&self, found: verdict::Findings) -> Record {
-        let figures = self.plan.guards.iter().zip(&found.guards).map(|(guard, found)| found.sentence(guard));
+        let figures = self
+            .plan
+            .guards
+            .iter()
+            .zip(&found.guards)
+            .map(|(guard, found)| found.sentence(guard));
         let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         Record {
             version: Record::VERSION,
@@ -213,8 +229,14 @@ pub fn decide(outcome: Outcome, policy: &Policy) -> (Action, &'static str) {
         (Outcome::Better, _) => (Action::Kept, "it helped"),
         (Outcome::Worse, _) => (Action::Reverted, "it did harm"),
         (Outcome::Same, _) => (Action::Kept, "it does no harm"),
-        (Outcome::Unclear, Unclear::Keep) => (Action::Kept, "no harm was shown, and the policy keeps what is unclear"),
-        (Outcome::Unclear, Unclear::Revert) => (Action::Reverted, "no gain was shown, and the policy takes back what is unclear"),
+        (Outcome::Unclear, Unclear::Keep) => (
+            Action::Kept,
+            "no harm was shown, and the policy keeps what is unclear",
+        ),
+        (Outcome::Unclear, Unclear::Revert) => (
+            Action::Reverted,
+            "no gain was shown, and the policy takes back what is unclear",
+        ),
     }
 }
 

@@ -75,7 +75,11 @@ impl Plan {
     #[must_use]
     pub fn counters(&self) -> Vec<Counter> {
         let mut counters: Vec<Counter> = Vec::new();
-        for counter in self.guards.iter().flat_map(|guard| guard.measure.counters()) {
+        for counter in self
+            .guards
+            .iter()
+            .flat_map(|guard| guard.measure.counters())
+        {
             if !counters.contains(counter) {
                 counters.push(counter.clone());
             }

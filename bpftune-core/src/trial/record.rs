@@ -75,7 +75,9 @@ impl ShiftRecord {
         };
         let estimate = show(self.estimate);
         match (self.low, self.high) {
-            (Some(low), Some(high)) => format!("{estimate}, between {} and {}", show(low), show(high)),
+            (Some(low), Some(high)) => {
+                format!("{estimate}, between {} and {}", show(low), show(high))
+            }
             (Some(low), None) => format!("{estimate}, at least {}", show(low)),
             (None, Some(high)) => format!("{estimate}, at most {}", show(high)),
             (None, None) => format!("{estimate}, too few windows to bound it"),
@@ -156,13 +158,25 @@ impl Record {
     pub fn sentences(&self) -> Vec<String> {
         let (test, order) = match self.layout {
             Layout::BeforeAfter => ("Mann-Whitney rank test", "before the change"),
-            Layout::Interleaved => ("Wilcoxon signed rank test of the pairs", "without it, the knob switched to and fro"),
+            Layout::Interleaved => (
+                "Wilcoxon signed rank test of the pairs",
+                "without it, the knob switched to and fro",
+            ),
         };
         let mut out = vec![format!(
             "\"{}\" was compared with \"{}\": {} windows {order}, then {} of {} ms with it, after {} ms to settle.",
-            self.value_with, self.value_without, self.windows_without, self.windows_with, self.window_ms, self.settle_ms,
+            self.value_with,
+            self.value_without,
+            self.windows_without,
+            self.windows_with,
+            self.window_ms,
+            self.settle_ms,
         )];
-        out.extend(self.figures.iter().map(|figure| format!("Measured: {figure}.")));
+        out.extend(
+            self.figures
+                .iter()
+                .map(|figure| format!("Measured: {figure}.")),
+        );
         out.push(format!(
             "The {test} says {}; with a harmless change it says worse in at most {} of 100 cases.",
             self.outcome.word(),

@@ -19,7 +19,11 @@ impl Side {
         self.windows.resize(guards.len(), Vec::new());
         self.sums.resize(guards.len(), (0.0, 0.0));
         self.count += 1;
-        let seconds = to.at.saturating_duration_since(from.at).as_secs_f64().max(1e-6);
+        let seconds = to
+            .at
+            .saturating_duration_since(from.at)
+            .as_secs_f64()
+            .max(1e-6);
         let at = |counter: &Counter| counters.iter().position(|c| c == counter);
         let now = |counter: &Counter| at(counter).map_or(f64::NAN, |i| to.values[i]);
         let grown = |counter: &Counter| match at(counter).map(|i| to.values[i] - from.values[i]) {

@@ -41,9 +41,15 @@ fn tried(before: Rates, after: Rates) -> Record {
     let mut trial = Trial::new(DecisionId(1), 1.into(), 2.into(), plan, without, changed);
     assert_eq!(trial.due(), changed + Duration::from_secs(2));
     // An overshoot at the start is no harm: it is not measured.
-    assert_eq!(trial.sample(at(2030, 2000.0, (after.0, after.1, 0.3))), Step::Wait);
+    assert_eq!(
+        trial.sample(at(2030, 2000.0, (after.0, after.1, 0.3))),
+        Step::Wait
+    );
     for i in 1..=10 {
-        assert_eq!(trial.due(), start + Duration::from_millis(2030 + (i - 1) * 100 + 100));
+        assert_eq!(
+            trial.due(),
+            start + Duration::from_millis(2030 + (i - 1) * 100 + 100)
+        );
         match trial.sample(at(2030 + i * 100, 100.0, after)) {
             Step::Wait => assert!(i < 10),
             Step::Over(record) => return *record,
@@ -61,7 +67,11 @@ fn outcome(before: Rates, after: Rates) -> Outcome {
 fn judges() {
     let slow = (1e6, 1000.0, 0.0);
     assert_eq!(outcome(slow, (10e6, 10_000.0, 0.0005)), Outcome::Better);
-    assert_eq!(outcome(slow, (0.0, 0.0, 0.0)), Outcome::Unclear, "the transfer ended");
+    assert_eq!(
+        outcome(slow, (0.0, 0.0, 0.0)),
+        Outcome::Unclear,
+        "the transfer ended"
+    );
     assert_eq!(
         outcome(slow, (1.5e6, 1500.0, 0.05)),
         Outcome::Worse,
@@ -72,10 +82,22 @@ fn judges() {
         Outcome::Better,
         "ten times as much is worth that"
     );
-    assert_eq!(outcome(slow, (10e6, 10_000.0, 0.15)), Outcome::Worse, "not that");
-    assert_eq!(outcome(slow, (1e3, 20.0, 0.5)), Outcome::Unclear, "too few segments to judge");
+    assert_eq!(
+        outcome(slow, (10e6, 10_000.0, 0.15)),
+        Outcome::Worse,
+        "not that"
+    );
+    assert_eq!(
+        outcome(slow, (1e3, 20.0, 0.5)),
+        Outcome::Unclear,
+        "too few segments to judge"
+    );
     let lossy = (1e6, 5000.0, 0.05);
-    assert_ne!(outcome(lossy, (1e6, 5000.0, 0.07)), Outcome::Worse, "not twice as much");
+    assert_ne!(
+        outcome(lossy, (1e6, 5000.0, 0.07)),
+        Outcome::Worse,
+        "not twice as much"
+    );
     assert_ne!(outcome(slow, slow), Outcome::Worse);
 }
 
@@ -85,10 +107,24 @@ fn tells_the_story_with_its_uncertainty() {
     record.beside = vec!["D7".into()];
     (record.action, record.why) = (Action::Kept, "it helped".into());
     let story = record.sentences().join("\n");
-    for part in ["Mann-Whitney", "3 windows", "10 of 100 ms", "Mbit/s", "between", "5 of 100", "D7 was", "kept", "the price"] {
+    for part in [
+        "Mann-Whitney",
+        "3 windows",
+        "10 of 100 ms",
+        "Mbit/s",
+        "between",
+        "5 of 100",
+        "D7 was",
+        "kept",
+        "the price",
+    ] {
         assert!(story.contains(part), "{part} is not in:\n{story}");
     }
-    assert!(record.summary().starts_with("better: goodput 7.9"), "{}", record.summary());
+    assert!(
+        record.summary().starts_with("better: goodput 7.9"),
+        "{}",
+        record.summary()
+    );
     let json = serde_json::to_string(&record).unwrap();
     assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
 }
@@ -112,9 +148,21 @@ fn a_harm_is_plain_before_the_last_window() {
     let mut without = Side::default();
     let read = |ms: u64, latency: f64| snapshot(start, ms, &[latency + (ms % 700) as f64 * 1e-7]);
     for i in 0..14 {
-        without.add(&plan.guards, &counters, &read(i * 100, 0.010), &read(i * 100 + 100, 0.010));
+        without.add(
+            &plan.guards,
+            &counters,
+            &read(i * 100, 0.010),
+            &read(i * 100 + 100, 0.010),
+        );
     }
-    let mut trial = Trial::new(DecisionId(1), 1.into(), 2.into(), plan.into(), without, start);
+    let mut trial = Trial::new(
+        DecisionId(1),
+        1.into(),
+        2.into(),
+        plan.into(),
+        without,
+        start,
+    );
     let mut looks = 0;
     let record = loop {
         looks += 1;
@@ -141,7 +189,14 @@ fn interleaved(harm: f64, seed: u64) -> (Record, u32) {
     .interleaved(Duration::from_millis(50), 14, Duration::from_millis(100));
     let start = Instant::now();
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut trial = Trial::new(DecisionId(1), 1.into(), 2.into(), plan.into(), Side::default(), start);
+    let mut trial = Trial::new(
+        DecisionId(1),
+        1.into(),
+        2.into(),
+        plan.into(),
+        Side::default(),
+        start,
+    );
     let (mut with, mut switches) = (true, 0);
     loop {
         let now = trial.due();
@@ -182,7 +237,14 @@ fn a_further_change_begins_anew() {
     let start = Instant::now();
     let at = |ms| start + Duration::from_millis(ms);
     let plan = Rc::new(Plan::default());
-    let mut trial = Trial::new(DecisionId(1), 1.into(), 2.into(), plan, Side::default(), start);
+    let mut trial = Trial::new(
+        DecisionId(1),
+        1.into(),
+        2.into(),
+        plan,
+        Side::default(),
+        start,
+    );
     let values = [0.0; 4];
     assert_eq!(trial.sample(snapshot(start, 2000, &values)), Step::Wait);
     assert_eq!(trial.sample(snapshot(start, 2100, &values)), Step::Wait);
@@ -201,7 +263,11 @@ fn what_cannot_be_told_is_the_policys() {
     assert_eq!(decide(Outcome::Unclear, &revert).0, Action::Reverted);
     for policy in [keep, revert] {
         assert_eq!(decide(Outcome::Worse, &policy).0, Action::Reverted);
-        assert_eq!(decide(Outcome::Same, &policy).0, Action::Kept, "no harm, surely");
+        assert_eq!(
+            decide(Outcome::Same, &policy).0,
+            Action::Kept,
+            "no harm, surely"
+        );
         assert_eq!(decide(Outcome::Better, &policy).0, Action::Kept);
     }
 }
@@ -212,8 +278,18 @@ fn a_counter_that_is_missing_is_no_zero() {
     let counters = [Counter::DeviceDrops];
     let start = Instant::now();
     let mut side = Side::default();
-    side.add(&guards, &counters, &snapshot(start, 0, &[f64::NAN]), &snapshot(start, 100, &[5.0]));
+    side.add(
+        &guards,
+        &counters,
+        &snapshot(start, 0, &[f64::NAN]),
+        &snapshot(start, 100, &[5.0]),
+    );
     assert_eq!(side.level(0), None);
-    side.add(&guards, &counters, &snapshot(start, 100, &[5.0]), &snapshot(start, 200, &[8.0]));
+    side.add(
+        &guards,
+        &counters,
+        &snapshot(start, 100, &[5.0]),
+        &snapshot(start, 200, &[8.0]),
+    );
     assert!((side.level(0).unwrap() - 30.0).abs() < 1e-9);
 }

@@ -111,7 +111,10 @@ fn weigh(plan: &Plan, mut guards: Vec<GuardRecord>) -> Findings {
     } else {
         Outcome::Unclear
     };
-    let notes: Vec<String> = forgiven.into_iter().map(|note| note.unwrap_or_default().to_owned()).collect();
+    let notes: Vec<String> = forgiven
+        .into_iter()
+        .map(|note| note.unwrap_or_default().to_owned())
+        .collect();
     for (found, note) in guards.iter_mut().zip(notes) {
         if !note.is_empty() {
             found.note = note;
@@ -123,8 +126,14 @@ fn weigh(plan: &Plan, mut guards: Vec<GuardRecord>) -> Findings {
 impl GuardRecord {
     /// "goodput 10.1 -> 960.3 Mbit/s (+9400 %, surely between ...)".
     pub(super) fn sentence(&self, guard: &Guard) -> String {
-        let level = |level: Option<f64>| level.map_or("nothing".to_owned(), |level| guard.show(level));
-        let mut text = format!("{} {} without, {} with", self.name, level(self.without), level(self.with));
+        let level =
+            |level: Option<f64>| level.map_or("nothing".to_owned(), |level| guard.show(level));
+        let mut text = format!(
+            "{} {} without, {} with",
+            self.name,
+            level(self.without),
+            level(self.with)
+        );
         if let Some(shift) = &self.shift {
             text.push_str(&format!(" ({})", shift.text(guard)));
         }

@@ -58,8 +58,13 @@ impl Stalls {
     fn text(&mut self) -> Option<String> {
         let mut text = String::new();
         match &mut self.trigger {
-            Some(file) => file.rewind().and_then(|()| file.read_to_string(&mut text)).ok()?,
-            None => File::open(&self.path).and_then(|mut file| file.read_to_string(&mut text)).ok()?,
+            Some(file) => file
+                .rewind()
+                .and_then(|()| file.read_to_string(&mut text))
+                .ok()?,
+            None => File::open(&self.path)
+                .and_then(|mut file| file.read_to_string(&mut text))
+                .ok()?,
         };
         Some(text)
     }
@@ -68,7 +73,13 @@ impl Stalls {
 /// "full avg10=1.00 avg60=0.50 ...": the last minute's share.
 fn last_minute(text: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix("full "))?;
-    let percent: f64 = line.split_once("avg60=")?.1.split(' ').next()?.parse().ok()?;
+    let percent: f64 = line
+        .split_once("avg60=")?
+        .1
+        .split(' ')
+        .next()?
+        .parse()
+        .ok()?;
     Some(percent / 100.0)
 }
 
@@ -81,7 +92,8 @@ impl HarmSource for Stalls {
         }
         if let Some(text) = self.text() {
             self.before = last_minute(&text).unwrap_or(0.0);
-            self.totals.extend(stalled(&text, true).map(|total| (now, total)));
+            self.totals
+                .extend(stalled(&text, true).map(|total| (now, total)));
         }
     }
 
@@ -102,7 +114,10 @@ impl HarmSource for Stalls {
         self.totals.push((now, total));
         // A trigger comes when a tenth of its window was enough: less than a window is not stretched to one.
         let share = (total - self.totals[0].1)
-            / now.duration_since(self.totals[0].0).max(WINDOW).as_secs_f64();
+            / now
+                .duration_since(self.totals[0].0)
+                .max(WINDOW)
+                .as_secs_f64();
         let rose = share >= self.threshold && share >= self.before * 2.0;
         rose.then(|| Harm {
             what: format!(
@@ -179,6 +194,10 @@ mod tests {
         assert!(harm(0.0, &[(1, 0.5), (5, 1.2)]).unwrap().contains("12 %"));
         assert_eq!(harm(0.2, &[(10, 3.0)]), None, "30 % after 20 %");
         assert!(harm(0.2, &[(10, 5.0)]).is_some());
-        assert_eq!(harm(0.0, &[(5, 0.9), (20, 1.0), (30, 1.5)]), None, "old stalls are past");
+        assert_eq!(
+            harm(0.0, &[(5, 0.9), (20, 1.0), (30, 1.5)]),
+            None,
+            "old stalls are past"
+        );
     }
 }

@@ -21,7 +21,9 @@ pub use self::{
     host::{OomKills, Stalls},
     network::Network,
 };
-use crate::{Figure, Knob, NetnsCookie, Value, journal::DecisionId, netns::Namespaces, trial::Resource};
+use crate::{
+    Figure, Knob, NetnsCookie, Value, journal::DecisionId, netns::Namespaces, trial::Resource,
+};
 
 /// What counts as harm, and what follows.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +90,12 @@ pub trait HarmSource {
     }
 
     /// Harm that rose since it was armed. `places` have recent changes.
-    fn harm(&mut self, now: Instant, places: &[NetnsCookie], namespaces: &mut Namespaces) -> Option<Harm>;
+    fn harm(
+        &mut self,
+        now: Instant,
+        places: &[NetnsCookie],
+        namespaces: &mut Namespaces,
+    ) -> Option<Harm>;
 }
 
 /// A change that may have to be taken back.
@@ -115,7 +122,10 @@ const MAX_RECENT: usize = 65_536;
 /// The recent changes and what looks after them.
 pub struct Watchdog {
     settings: Settings,
+    /// The host's first, then those that were added.
     sources: Vec<Box<dyn HarmSource>>,
+    /// How many are the host's.
+    own: usize,
     recent: VecDeque<Recent>,
     armed: bool,
     due: Instant,
@@ -128,8 +138,16 @@ impl Watchdog {
     #[must_use]
     pub fn new(settings: Settings) -> Watchdog {
         let mut sources: Vec<Box<dyn HarmSource>> = vec![
-            Box::new(Stalls::new(Resource::Memory, &settings.pressure, settings.memory_full)),
-            Box::new(Stalls::new(Resource::Io, &settings.pressure, settings.io_full)),
+            Box::new(Stalls::new(
+                Resource::Memory,
+                &settings.pressure,
+                settings.memory_full,
+            )),
+            Box::new(Stalls::new(
+                Resource::Io,
+                &settings.pressure,
+                settings.io_full,
+            )),
             Box::new(Network::new(settings.retransmits, settings.drops)),
         ];
         if settings.oom_kills {
@@ -137,6 +155,7 @@ impl Watchdog {
         }
         Watchdog {
             settings,
+            own: sources.len(),
             sources,
             recent: VecDeque::new(),
             armed: false,
@@ -144,6 +163,27 @@ impl Watchdog {
             every: FIRST,
             rests: HashMap::new(),
         }
+    }
+
+    /// Other settings, from now on: thresholds from the next change after a calm window, all else at once.
+    pub fn set(&mut self, settings: Settings) {
+        if settings == self.settings {
+            return;
+        }
+        if !self.armed {
+            let own = self.sources.split_off(self.own);
+            *self = Watchdog {
+                recent: std::mem::take(&mut self.recent),
+                rests: std::mem::take(&mut self.rests),
+                ..Watchdog::new(settings)
+            };
+            self.sources.extend(own);
+            return;
+        }
+        if !settings.enabled {
+            self.forget_all();
+        }
+        self.settings = settings;
     }
 
     /// Looks at one more thing.
@@ -191,28 +231,46 @@ impl Watchdog {
 
     /// The descriptors to wait for while awake, by source.
     pub fn fds(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
-        let awake = if self.armed { self.sources.as_slice() } else { &[] };
-        awake.iter().enumerate().filter_map(|(i, source)| Some((i, source.fd()?)))
+        let awake = if self.armed {
+            self.sources.as_slice()
+        } else {
+            &[]
+        };
+        awake
+            .iter()
+            .enumerate()
+            .filter_map(|(i, source)| Some((i, source.fd()?)))
     }
 
     /// Looks, at all or at one source. After the window it goes to sleep, which closes the descriptors.
-    pub fn look(&mut self, now: Instant, only: Option<usize>, namespaces: &mut Namespaces) -> Option<Harm> {
+    pub fn look(
+        &mut self,
+        now: Instant,
+        only: Option<usize>,
+        namespaces: &mut Namespaces,
+    ) -> Option<Harm> {
         if !self.armed {
             return None;
         }
-        self.recent.retain(|recent| now.duration_since(recent.at) < self.settings.window);
+        self.recent
+            .retain(|recent| now.duration_since(recent.at) < self.settings.window);
         if self.recent.is_empty() {
             self.sleep();
             return None;
         }
-        let mut places: Vec<NetnsCookie> = self.recent.iter().map(|recent| recent.knob.netns).collect();
+        let mut places: Vec<NetnsCookie> =
+            self.recent.iter().map(|recent| recent.knob.netns).collect();
         places.sort_unstable();
         places.dedup();
         if only.is_none() {
             self.every = (self.every * 2).min(SLOWEST);
             self.due = now + self.every;
             // Three looks a second apart at first: a storm is seen in few seconds.
-            if self.recent.back().is_some_and(|last| now.duration_since(last.at) < FIRST * 5) {
+            if self
+                .recent
+                .back()
+                .is_some_and(|last| now.duration_since(last.at) < FIRST * 5)
+            {
                 self.every = FIRST;
                 self.due = now + FIRST;
             }
@@ -229,7 +287,10 @@ impl Watchdog {
     pub fn take_recent(&mut self) -> Vec<(Recent, DecisionId)> {
         let mut knobs: Vec<(Recent, DecisionId)> = Vec::new();
         for recent in self.recent.drain(..) {
-            match knobs.iter_mut().find(|(first, _)| first.knob == recent.knob) {
+            match knobs
+                .iter_mut()
+                .find(|(first, _)| first.knob == recent.knob)
+            {
                 Some((_, newest)) => *newest = recent.id,
                 None => {
                     let id = recent.id;
@@ -243,13 +304,19 @@ impl Watchdog {
 
     /// How long a tuner rests whose changes were just taken back.
     pub fn rest(&mut self, tuner: &str, now: Instant) -> Duration {
-        let Settings { rest, longest_rest, .. } = self.settings;
+        let Settings {
+            rest, longest_rest, ..
+        } = self.settings;
         let (times, last) = self.rests.entry(tuner.to_owned()).or_insert((0, now));
-        let calm = now.duration_since(*last).saturating_sub(rest * 2u32.saturating_pow((*times).min(20)));
+        let calm = now
+            .duration_since(*last)
+            .saturating_sub(rest * 2u32.saturating_pow((*times).min(20)));
         if calm > longest_rest {
             *times = 0;
         }
-        let how_long = rest.saturating_mul(2u32.saturating_pow((*times).min(20))).min(longest_rest.max(rest));
+        let how_long = rest
+            .saturating_mul(2u32.saturating_pow((*times).min(20)))
+            .min(longest_rest.max(rest));
         *times += 1;
         *last = now;
         how_long

@@ -1,10 +1,6 @@
 //! Retransmission storms and dropped packets, where changes were made.
 
-use std::{
-    collections::HashMap,
-    fs,
-    time::Instant,
-};
+use std::{collections::HashMap, fs, time::Instant};
 
 use super::{Harm, HarmSource};
 use crate::{
@@ -71,9 +67,15 @@ impl Network {
         let share = (again - place.last.values[1]) / sent.max(1.0);
         let drops = (dropped - place.last.values[2]) / seconds;
         place.last = now;
-        let storm = sent >= MIN_SEGMENTS && share >= self.retransmits && share >= place.usual_retransmits * 2.0;
+        let storm = sent >= MIN_SEGMENTS
+            && share >= self.retransmits
+            && share >= place.usual_retransmits * 2.0;
         place.storms = if storm { place.storms + 1 } else { 0 };
-        place.drops = if drops >= self.drops { place.drops + 1 } else { 0 };
+        place.drops = if drops >= self.drops {
+            place.drops + 1
+        } else {
+            0
+        };
         if place.storms >= LOOKS {
             let what = format!(
                 "{:.0} % of the TCP segments are sent again, {:.0} % is usual",
@@ -121,7 +123,12 @@ impl HarmSource for Network {
         self.places.clear();
     }
 
-    fn harm(&mut self, now: Instant, places: &[NetnsCookie], namespaces: &mut Namespaces) -> Option<Harm> {
+    fn harm(
+        &mut self,
+        now: Instant,
+        places: &[NetnsCookie],
+        namespaces: &mut Namespaces,
+    ) -> Option<Harm> {
         let counters = [
             Counter::net("Tcp", "OutSegs"),
             Counter::net("Tcp", "RetransSegs"),
@@ -129,9 +136,9 @@ impl HarmSource for Network {
         ];
         for &netns in places {
             // A namespace that has gone can do no harm.
-            let Ok(mut snapshot) =
-                namespaces.within(netns, || Snapshot::read(&counters, &mut ProcMeter::default()))
-            else {
+            let Ok(mut snapshot) = namespaces.within(netns, || {
+                Snapshot::read(&counters, &mut ProcMeter::default())
+            }) else {
                 self.places.remove(&netns);
                 continue;
             };
@@ -177,14 +184,29 @@ mod tests {
         let storm = (1000.0, 200.0, 0.0);
         let calm = (1000.0, 0.0, 0.0);
         assert!(run(0.0, &[storm; 3]).unwrap().contains("20 %"));
-        assert_eq!(run(0.0, &[storm, storm, calm, storm, storm]), None, "an overshoot");
+        assert_eq!(
+            run(0.0, &[storm, storm, calm, storm, storm]),
+            None,
+            "an overshoot"
+        );
         assert_eq!(run(0.15, &[storm; 5]), None, "a bad path was bad before");
-        assert_eq!(run(0.0, &[(50.0, 40.0, 0.0); 5]), None, "too few segments to say");
-        assert!(run(0.0, &[(0.0, 0.0, 1500.0); 3]).unwrap().contains("drop 1500"));
+        assert_eq!(
+            run(0.0, &[(50.0, 40.0, 0.0); 5]),
+            None,
+            "too few segments to say"
+        );
+        assert!(
+            run(0.0, &[(0.0, 0.0, 1500.0); 3])
+                .unwrap()
+                .contains("drop 1500")
+        );
     }
 
     #[test]
     fn reads_hexadecimal_columns() {
-        assert_eq!(backlog_drops("0000000a 00000010 0\n00000001 00000001 0\n"), 17.0);
+        assert_eq!(
+            backlog_drops("0000000a 00000010 0\n00000001 00000001 0\n"),
+            17.0
+        );
     }
 }

@@ -50,7 +50,11 @@ fn sleeps_until_a_change_and_after_the_window() {
     let now = Instant::now();
     bad.set(true);
     assert_eq!(watchdog.due(), None);
-    assert_eq!(watchdog.look(now, None, &mut namespaces), None, "nothing was changed");
+    assert_eq!(
+        watchdog.look(now, None, &mut namespaces),
+        None,
+        "nothing was changed"
+    );
     assert!(watchdog.changed(recent(1, 1, 10, now)));
     assert!(!watchdog.changed(recent(2, 1, 20, now)), "awake already");
     bad.set(false);
@@ -79,13 +83,20 @@ fn gives_each_knob_back_once_to_its_oldest_recent_value() {
     watchdog.forget(&recent(0, 3, 0, now).knob);
     bad.set(true);
     let at = now + Duration::from_secs(301);
-    assert_eq!(watchdog.look(at, None, &mut namespaces).unwrap().what, "fed");
+    assert_eq!(
+        watchdog.look(at, None, &mut namespaces).unwrap().what,
+        "fed"
+    );
     let back: Vec<_> = watchdog
         .take_recent()
         .into_iter()
         .map(|(first, newest)| (first.knob.netns.0, first.old.last(), newest.0))
         .collect();
-    assert_eq!(back, [(1, 20, 3), (2, 5, 4)], "the first change is older than the window");
+    assert_eq!(
+        back,
+        [(1, 20, 3), (2, 5, 4)],
+        "the first change is older than the window"
+    );
     assert_eq!(watchdog.due(), None);
 }
 
@@ -99,7 +110,10 @@ fn rests_double_up_to_the_longest_and_begin_anew_after_calm() {
     };
     assert_eq!((rest(0), rest(700), rest(1300)), (600, 1200, 2400));
     let longest = 6 * 3600;
-    assert_eq!((rest(2500), rest(4900), rest(9700), rest(19_300)), (4800, 9600, 19_200, longest));
+    assert_eq!(
+        (rest(2500), rest(4900), rest(9700), rest(19_300)),
+        (4800, 9600, 19_200, longest)
+    );
     assert_eq!(rest(30_000), longest);
     assert_eq!(rest(10 * longest), 600);
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bpftune_core::{
-    Bound, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Urgency, Value, View,
+    Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Urgency, Value, View,
     learner::{Input, Kind, Learner, Reading, Spec, limit},
 };
 
@@ -114,6 +114,7 @@ impl Tuner for TcpBuffer {
                 unit: unit.into(),
                 about: about.into(),
                 bound: Bound::Derived(bound),
+                cost: Cost::ByUnit,
             };
         vec![
             tunable(
@@ -159,6 +160,15 @@ impl Tuner for TcpBuffer {
                 socket_single,
             ),
         ]
+    }
+
+    fn check_learner(&self, learner: &Spec) -> Result<(), String> {
+        TcpBuffer::new(learner.clone()).map(drop)
+    }
+
+    fn set_learner(&mut self, learner: Option<&Spec>) {
+        let wanted = learner.and_then(|learner| TcpBuffer::new(learner.clone()).ok());
+        *self = wanted.unwrap_or_default();
     }
 
     fn on_signal(&mut self, signal: &Signal, view: &dyn View) -> Vec<Proposal> {
