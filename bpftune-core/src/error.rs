@@ -73,7 +73,10 @@ pub enum Error {
         source: io::Error,
     },
     /// Two tuners claim one tunable.
-    #[error("tuner {second} declares {tunable}, which tuner {first} owns: disable one of the two")]
+    #[error(
+        "tuner {second} declares {tunable}, which tuner {first} owns: \
+         write `enabled = false` into [tuner.{second}] or [tuner.{first}] of /etc/bpftune/bpftune.toml"
+    )]
     Owner {
         /// The tunable.
         tunable: String,
@@ -141,6 +144,9 @@ pub enum Error {
         /// What may have been meant.
         near: Option<String>,
     },
+    /// The configuration is refused.
+    #[error("the configuration is refused:\n{0}")]
+    Config(#[from] crate::config::Problems),
     /// The daemon answered a control call with an error, or not at all.
     #[error("{0}")]
     Control(String),

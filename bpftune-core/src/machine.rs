@@ -49,9 +49,20 @@ impl Machine {
             tcp_memory_pressure,
         })
     }
+
+    /// The same machine with nothing in use: bounds that depend on what is free are at their widest.
+    #[must_use]
+    pub fn idle(&self) -> Machine {
+        Machine {
+            memory_available: self.memory_total,
+            tcp_memory: 0,
+            ..self.clone()
+        }
+    }
 }
 
-fn page_size() -> u64 {
+/// Bytes in a page.
+pub(crate) fn page_size() -> u64 {
     // SAFETY: sysconf reads a constant and has no preconditions.
     u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }

@@ -77,6 +77,13 @@ impl Namespaces {
         Ok(cookie)
     }
 
+    /// Names a path that may lead to a namespace which is wanted later.
+    pub fn hint(&mut self, path: &Path) {
+        if !self.extra.iter().any(|known| known == path) {
+            self.extra.push(path.to_owned());
+        }
+    }
+
     /// Runs `f` with the calling thread inside the namespace, then comes back.
     ///
     /// # Errors

@@ -50,6 +50,16 @@ impl fmt::Display for Report {
     }
 }
 
+/// The way by which a namespace was last entered may still lead there.
+fn hint(originals: &[Original], namespaces: &mut Namespaces) {
+    for original in originals
+        .iter()
+        .filter(|original| original.place.starts_with('/'))
+    {
+        namespaces.hint(Path::new(&original.place));
+    }
+}
+
 /// Whose the present value of a knob is.
 enum Whose {
     Original,
@@ -174,6 +184,7 @@ pub fn salvage(state_dir: &Path, scratch: &Path, namespaces: &mut Namespaces) ->
             Vec::new()
         }
     };
+    hint(&originals, namespaces);
     for original in originals {
         match whose(namespaces, &original) {
             Whose::Ours(_) => found.safe.push(original),

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Machine, NetnsCookie};
+use crate::{Machine, NetnsCookie, Value};
 
 /// The safe range of each number of a tunable.
 #[derive(Clone)]
@@ -50,6 +50,37 @@ pub struct Tunable {
     /// The range that a proposal is moved into. It never lowers a value that an admin set higher:
     /// the governor refuses instead.
     pub bound: Bound,
+    /// What a value may cost in memory.
+    pub cost: Cost,
+}
+
+/// What a value costs at worst, for the budget that all tuners share.
+///
+/// Of a limit that many holders have each, such as a socket's buffer, it is the cost of one: how many there can be is
+/// bound elsewhere (`net.ipv4.tcp_mem`), and that has a cost of its own.
+#[derive(Clone, Copy, Default)]
+pub enum Cost {
+    /// The last number in bytes where the unit is bytes or pages, else nothing.
+    #[default]
+    ByUnit,
+    /// Nothing.
+    Nothing,
+    /// Bytes, derived from the value.
+    Derived(fn(&Value) -> u64),
+}
+
+impl Cost {
+    /// Bytes.
+    #[must_use]
+    pub fn bytes(self, tunable: &Tunable, value: &Value, page_size: u64) -> u64 {
+        let last = u64::try_from(value.last()).unwrap_or(0);
+        match (self, tunable.unit.as_ref()) {
+            (Cost::Derived(derive), _) => derive(value),
+            (Cost::ByUnit, "bytes") => last,
+            (Cost::ByUnit, "pages") => last.saturating_mul(page_size),
+            _ => 0,
+        }
+    }
 }
 
 impl fmt::Debug for Tunable {
@@ -60,6 +91,7 @@ impl fmt::Debug for Tunable {
             unit,
             about: _,
             bound: _,
+            cost: _,
         } = self;
         f.debug_struct("Tunable")
             .field("name", name)

@@ -3,7 +3,11 @@
 use std::{os::fd::BorrowedFd, time::Duration};
 
 use crate::{
-    Knob, Machine, NetnsCookie, Result, Signal, Tunable, Value, bpf::HookStatus, governor::Decision,
+    Knob, Machine, NetnsCookie, Result, Signal, Tunable, Value,
+    bpf::HookStatus,
+    governor::Decision,
+    learner::Spec,
+    trial::{Plan, Record},
 };
 
 /// Turns signals into proposals.
@@ -21,6 +25,20 @@ pub trait Tuner {
     /// The tunables it owns. Two tuners that declare the same are refused at start.
     fn tunables(&self) -> Vec<Tunable>;
 
+    /// Whether this learner would do.
+    ///
+    /// # Errors
+    /// Why not, and which would.
+    fn check_learner(&self, learner: &Spec) -> Result<(), String> {
+        let _ = learner;
+        Err(format!("{} has no learner to choose", self.name()))
+    }
+
+    /// Takes the operator's learner, which [`check_learner`](Tuner::check_learner) found good, or its own again.
+    fn set_learner(&mut self, learner: Option<&Spec>) {
+        let _ = learner;
+    }
+
     /// What should change because of this signal: mostly nothing.
     fn on_signal(&mut self, signal: &Signal, view: &dyn View) -> Vec<Proposal>;
 
@@ -35,6 +53,18 @@ pub trait Tuner {
     fn listens(&self, scenario: &str) -> bool {
         let _ = scenario;
         false
+    }
+
+    /// How a change of one of its tunables is tried: what is watched, for how long, and whether the knob may be switched
+    /// to and fro meanwhile.
+    fn trial(&self, tunable: &str) -> Plan {
+        let _ = tunable;
+        Plan::default()
+    }
+
+    /// What the trial of a change of its own said.
+    fn tried(&mut self, knob: &Knob, record: &Record) {
+        let _ = (knob, record);
     }
 
     /// What became of a proposal of its own.
@@ -112,6 +142,14 @@ pub trait Source {
     fn after_change(&mut self, knob: &Knob) -> Result<()> {
         let _ = knob;
         Ok(())
+    }
+
+    /// A figure of its own for trials, such as a latency that its BPF program measures: see
+    /// [`Counter::Own`](crate::trial::Counter::Own). Asked only while a trial runs, with the calling thread inside the
+    /// namespace.
+    fn figure(&mut self, netns: NetnsCookie, name: &str) -> Option<f64> {
+        let _ = (netns, name);
+        None
     }
 
     /// Kernel memory held by its maps, bytes.

@@ -4,10 +4,19 @@
 #[cfg(feature = "tcp-buffer")]
 pub mod tcp_buffer;
 
-use bpftune_core::{Result, engine::Registration};
+use bpftune_core::{Result, Tuner, engine::Registration};
 
 /// Loads a tuner: its BPF hooks and its rules.
 pub type Load = fn() -> Result<Registration>;
+
+/// The rules of every tuner of this build, without hooks: to ask what they own and take.
+#[must_use]
+pub fn catalogue() -> Vec<Box<dyn Tuner>> {
+    vec![
+        #[cfg(feature = "tcp-buffer")]
+        Box::<tcp_buffer::TcpBuffer>::default(),
+    ]
+}
 
 /// Every tuner of this build, by name.
 pub const ALL: &[(&str, Load)] = &[

@@ -57,6 +57,12 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Run learners, trials and fleets on simulated time against their goals
+    Sim {
+        /// Arguments of the simulator: --json, --seeds N, --hosts N, --replay FILE, --plots DIR
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Measure against goals: making processes beside other ways, a journal commit beside a bare write
     Bench {
         /// What is measured
@@ -90,6 +96,7 @@ fn main() -> ExitCode {
         Verb::Run { args } => run::daemon(&args),
         Verb::Demo { args } => run::lab("demo", &args),
         Verb::Lab { args } => run::lab("lab", &args),
+        Verb::Sim { args } => run::sim(&args),
         Verb::Bench { name, args } => bench::run(&name, &args),
         Verb::Report => bench::run("spawn", &["--report".to_owned()]),
         Verb::Test { filter } => test::run(filter.as_deref()),

@@ -1,5 +1,7 @@
 //! `run`, `demo`, `lab`: set up, build for speed, become the program.
 
+use std::process::Command;
+
 use crate::{
     process::{Result, become_root, cargo, check, target_dir},
     setup,
@@ -40,4 +42,11 @@ pub(crate) fn lab(program: &str, args: &[String]) -> Result {
     ];
     all.extend(args.iter().cloned());
     become_root(&release.join(program), &all)
+}
+
+/// The simulator of the lab crate; it needs no privilege.
+pub(crate) fn sim(args: &[String]) -> Result {
+    setup::ensure()?;
+    check(cargo().args(["build", "--release", "--package", "lab", "--bin", "sim"]))?;
+    check(Command::new(target_dir()?.join("release/sim")).args(args))
 }

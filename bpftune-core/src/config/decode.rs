@@ -8,11 +8,8 @@ use std::{
 
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Loaded, Place, Problem, Problems, problem, section_name};
+use super::{Config, Loaded, Place, Problem, Problems, files::LARGEST, problem, section_name};
 use crate::{governor::Glob, near::nearest};
-
-/// More than this is no configuration.
-const LARGEST: usize = 1 << 20;
 
 /// A configuration that is being put together from files.
 #[derive(Debug, Default)]
@@ -74,6 +71,11 @@ impl Draft {
     /// Adds the bytes of a file.
     pub fn add_bytes(&mut self, path: impl Into<PathBuf>, bytes: &[u8]) {
         let path = path.into();
+        if bytes.len() > LARGEST {
+            self.problems
+                .push(Problem::file(&path, "larger than 1 MiB"));
+            return;
+        }
         match std::str::from_utf8(bytes) {
             Ok(text) => self.add(path, text),
             Err(error) => {
@@ -173,7 +175,7 @@ impl Draft {
                 self.problems
                     .push(Problem::at(place, format!("{key}: {why}")));
             } else {
-                let origins = &mut self.loaded.origins;
+                let origins = &mut self.loaded.origins.0;
                 origins.insert((shown.clone(), key.to_owned()), place);
             }
         }

@@ -37,21 +37,3 @@ choice! {
         Revert = "revert",
     }
 }
-
-choice! {
-    /// How a tuner finds the next value.
-    pub enum LearnerKind {
-        /// Towards the measured need, in few large steps.
-        Step = "step",
-        /// Up by a fixed amount, down by a factor.
-        Aimd = "aimd",
-        /// Tries a direction, keeps it while it helps, with shrinking steps.
-        HillClimb = "hill-climb",
-        /// Holds a measured figure at a wanted one.
-        Pid = "pid",
-        /// The best of a few values, with a share of tries at others.
-        EpsilonGreedy = "epsilon-greedy",
-        /// The best of a few values, tried as often as they may be the best.
-        Thompson = "thompson",
-    }
-}

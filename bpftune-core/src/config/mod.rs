@@ -18,23 +18,32 @@ mod amount;
 mod check;
 mod decode;
 mod duration;
+mod files;
 pub mod kinds;
+mod learner;
+mod live;
 mod print;
 mod problem;
 pub mod schema;
 mod section;
 pub mod setting;
+mod watch;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 pub use self::{
     amount::Amount,
+    check::Known,
     decode::Draft,
+    files::{Files, in_canary, plugins_present},
+    learner::Learner,
+    live::{Live, Overrides},
     print::Effective,
     problem::{Place, Problem, Problems},
     section::{Key, Section},
+    watch::Watch,
 };
-use crate::governor::Glob;
+use crate::governor::{Glob, Lever};
 
 /// The directory of the files.
 pub const DIRECTORY: &str = "/etc/bpftune";
@@ -170,14 +179,51 @@ pub struct Loaded {
     pub config: Config,
     /// The files that it was read from, in their order.
     pub files: Vec<Arc<Path>>,
-    origins: BTreeMap<(String, String), Place>,
+    /// Where each key was set.
+    pub origins: Origins,
+}
+
+/// Where keys were set; those that are missing have their defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origins(
+    BTreeMap<(String, String), Place>,
+    /// Those that an option of the command line decides.
+    BTreeMap<(String, String), &'static str>,
+);
+
+impl Origins {
+    /// Where a key was set.
+    #[must_use]
+    pub fn get(&self, section: &str, key: &str) -> Option<&Place> {
+        self.0.get(&(section.to_owned(), key.to_owned()))
+    }
+
+    /// What an operator changes to get another answer: the key, and the file that has it or would have it.
+    #[must_use]
+    pub fn lever(&self, section: &str, key: &str) -> Lever {
+        if let Some(option) = self.1.get(&(section.to_owned(), key.to_owned())) {
+            return Lever::new(option);
+        }
+        Lever::new(&match self.get(section, key) {
+            Some(place) => {
+                format!(
+                    "{key} in [{section}], set in {}:{}",
+                    place.file.display(),
+                    place.line
+                )
+            }
+            None => format!(
+                "{key} in [{section}], not set in {DIRECTORY}/bpftune.toml: the default holds"
+            ),
+        })
+    }
 }
 
 impl Loaded {
     /// Where a key was set; `None` where its default holds.
     #[must_use]
     pub fn origin(&self, section: &str, key: &str) -> Option<&Place> {
-        self.origins.get(&(section.to_owned(), key.to_owned()))
+        self.origins.get(section, key)
     }
 
     /// Of two keys that do not fit each other, where the one was set that came last: the place to point to.

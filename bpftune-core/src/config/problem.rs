@@ -82,14 +82,20 @@ impl Problem {
         }
     }
 
+    /// No line's fault.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Problem {
+        Problem {
+            place: None,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
     /// About a file as a whole.
     #[must_use]
     pub fn file(path: &Path, message: impl fmt::Display) -> Problem {
-        Problem {
-            place: None,
-            message: format!("{}: {message}", path.display()),
-            hint: None,
-        }
+        Problem::new(format!("{}: {message}", path.display()))
     }
 
     /// With a way out.

@@ -5,11 +5,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{
-    Amount,
-    kinds::{LearnerKind, Unclear},
-    section::section,
-};
+use super::{Amount, kinds::Unclear, learner::Learner, section::section};
 use crate::governor::{ExitPolicy, Glob, Mode, Window, Zone};
 
 const fn ms(ms: u64) -> Duration {
@@ -63,8 +59,13 @@ section! {
         changes_per_hour: u64 = 60, 0 => 3600;
         /// Most changes of all tunables in all places within an hour.
         changes_per_hour_total: u64 = 3600, 0 => 100_000;
+        /// Most changes of direction of one tunable in one place within an hour, those included that take a harmful
+        /// change back. Giving memory back is not counted.
+        reversals_per_hour: u64 = 2, 0 => 3600;
         /// Rest of a value after a change of it did harm.
         rest_after_harm: Duration = s(600), ms(0) => s(7 * DAY);
+        /// Share of the present value that one change may add or take at most; unset, as far as the tuner says.
+        max_step: Option<f64> = None, 0.001 => 8.0;
         /// Memory that all raises together may cost at worst, above what the original values cost.
         memory_budget: Amount = Amount::Ram { parts: 25, of: 100 };
     }
@@ -84,9 +85,12 @@ section! {
         /// As in [governor].
         changes_per_hour: Option<u64> = None, 0 => 3600;
         /// As in [governor].
+        reversals_per_hour: Option<u64> = None, 0 => 3600;
+        /// As in [governor].
         rest_after_harm: Option<Duration> = None, ms(0) => s(7 * DAY);
-        /// How it finds the next value; unset, what the tuner thinks best.
-        learner: Option<LearnerKind> = None;
+        /// How it finds the next value: the name of a learner, or a table with its name and parameters; see
+        /// docs/learners.md. Unset, what the tuner thinks best.
+        learner: Option<Learner> = None;
     }
 }
 
@@ -108,6 +112,8 @@ section! {
         hysteresis: Option<Duration> = None, ms(0) => s(DAY);
         /// As in [governor].
         changes_per_hour: Option<u64> = None, 0 => 3600;
+        /// As in [governor].
+        reversals_per_hour: Option<u64> = None, 0 => 3600;
         /// As in [governor].
         rest_after_harm: Option<Duration> = None, ms(0) => s(7 * DAY);
     }
@@ -142,13 +148,11 @@ section! {
     pub struct Trial {
         /// What happens to a change whose trial says neither better nor worse: "keep" or "revert".
         unclear: Unclear = Unclear::Keep;
-        /// How long a change is measured before it is judged.
-        window: Duration = s(2), ms(100) => s(3600);
     }
 }
 
 section! {
-    /// What takes back all recent changes at once when the host does badly.
+    /// What takes back all recent changes at once when the host does badly. Takes effect at the next start.
     pub struct Watchdog {
         /// Whether it watches.
         enabled: bool = true;

@@ -25,7 +25,7 @@ impl Wrong {
     }
 }
 
-fn wrong_type(value: &DeValue<'_>) -> Wrong {
+pub(super) fn wrong_type(value: &DeValue<'_>) -> Wrong {
     Wrong::Type(match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",
@@ -153,7 +153,6 @@ word! {
     crate::governor::ExitPolicy: "\"restore\", \"keep\" or \"restore-if-worse\"", "restore";
     crate::governor::Zone: "\"local\" or \"utc\"", "utc";
     super::kinds::Unclear: "\"keep\" or \"revert\"", "revert";
-    super::kinds::LearnerKind: "\"step\", \"aimd\", \"hill-climb\", \"pid\", \"epsilon-greedy\" or \"thompson\"", "aimd";
 }
 
 /// Lists of words.

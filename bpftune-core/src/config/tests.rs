@@ -5,6 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::governor::Mode;
 
+mod fit;
+mod on_disk;
+
 fn read(text: &str) -> Result<Loaded, Problems> {
     let mut draft = Draft::default();
     draft.add("test.toml", text);
@@ -62,7 +65,7 @@ fn every_key_is_printed_documented_and_read() {
             assert!(keys.insert(name));
         }
     }
-    assert_eq!(loaded.origins.len(), keys.len());
+    assert_eq!(loaded.origins.0.len(), keys.len());
     assert_eq!(
         loaded.config.sections().len(),
         Config::default().sections().len() + 2

@@ -106,6 +106,12 @@ pub struct Status {
     pub tuners: Vec<Tuner>,
     /// What was changed or is left alone.
     pub knobs: Vec<KnobStatus>,
+    /// The configuration files that hold, in their order.
+    #[serde(default)]
+    pub config_files: Vec<String>,
+    /// What is wrong with the files as they are now, if anything; then an older state of them holds.
+    #[serde(default)]
+    pub config_error: Option<String>,
 }
 
 /// The reply to `ListTunables`.

@@ -43,6 +43,7 @@ impl Engine {
             ));
         }
         let (old, new) = values(decision)?;
+        self.end_trial(&decision.knob);
         let now = sysctl::read(&mut self.namespaces, &decision.knob)?;
         if now != new {
             return not(format!(
@@ -50,7 +51,6 @@ impl Engine {
                 decision.id, decision.knob
             ));
         }
-        self.trials.remove(&decision.knob);
         self.take_back(
             &decision.knob,
             &old,
@@ -79,19 +79,20 @@ impl Engine {
             reason: String::new(),
             urgency: Urgency::Gain,
         };
-        let target =
-            match self
-                .governor
-                .decide(&proposal, &current, &Machine::now()?, Instant::now())
-            {
-                governor::Decision::Apply(target) | governor::Decision::Advise(target) => target,
-                governor::Decision::Refuse(refusal) => {
-                    return not(format!(
-                        "{} cannot be carried out now: {refusal}",
-                        advice.id
-                    ));
-                }
-            };
+        let target = match self.governor.decide(
+            &proposal,
+            &current,
+            &Machine::now()?,
+            governor::Moment::now(),
+        ) {
+            governor::Decision::Apply(target) | governor::Decision::Advise(target) => target,
+            governor::Decision::Refuse(refusal) => {
+                return not(format!(
+                    "{} cannot be carried out now: {refusal}",
+                    advice.id
+                ));
+            }
+        };
         let place = self.namespaces.place(advice.knob.netns);
         let sentence = format!(
             "{} in {place} changed from \"{current}\" to \"{target}\" because user {uid} approved {}: {}",
@@ -108,6 +109,7 @@ impl Engine {
             new: target,
             sentence: sentence.clone(),
             signal,
+            averts_harm: false,
             reverts: None,
         };
         self.carry_out();

@@ -7,7 +7,6 @@ use crate::{
     Error, Knob, Signal, Value,
     journal::{DecisionId, NewDecision},
     sysctl,
-    trial::{Guards, Trial},
 };
 
 /// A change that the governor let through.
@@ -22,6 +21,8 @@ pub(super) struct Change {
     /// Why, for the journal and the log.
     pub(super) sentence: String,
     pub(super) signal: Option<Signal>,
+    /// Memory is given back: the governor does not hold the reversal against the knob.
+    pub(super) averts_harm: bool,
     /// The decision that it takes back. Then no trial follows.
     pub(super) reverts: Option<DecisionId>,
 }
@@ -43,6 +44,8 @@ impl Engine {
         if self.batch.iter().any(|other| other.knob == change.knob) {
             self.carry_out();
         }
+        let original = self.originals.get(&change.knob).unwrap_or(&change.old);
+        self.governor.reserve(&change.knob, original, &change.new);
         self.batch.push(change);
     }
 
@@ -91,15 +94,6 @@ impl Engine {
     /// Journal, write, read back, journal: one commit for all before the first write. `None` where a change was
     /// refused, with nothing changed.
     pub(super) fn apply_all(&mut self, changes: &[Change]) -> Vec<Option<DecisionId>> {
-        let guards: Vec<Option<Guards>> = changes
-            .iter()
-            .map(|change| {
-                self.namespaces
-                    .within(change.knob.netns, Guards::now)
-                    .ok()
-                    .flatten()
-            })
-            .collect();
         let places: Vec<String> = changes
             .iter()
             .map(|change| self.namespaces.place(change.knob.netns))
@@ -123,6 +117,9 @@ impl Engine {
             Ok(ids) => ids,
             Err(error) => {
                 for change in changes {
+                    let Change { knob, old, .. } = change;
+                    self.governor
+                        .release(knob, self.originals.get(knob).unwrap_or(old), old);
                     self.say_once(
                         &change.knob,
                         &format!("not changed, for it cannot be journalled: {error}"),
@@ -138,9 +135,9 @@ impl Engine {
             .collect();
         let applied: Vec<DecisionId> = done.iter().copied().flatten().collect();
         self.warn_on_error(|me| me.journal.applied_all(&applied));
-        for ((change, id), guards) in changes.iter().zip(&done).zip(guards) {
-            if let (Some(id), Some(guards), None) = (id, guards, change.reverts) {
-                self.start_trial(*id, change, guards);
+        for (change, id) in changes.iter().zip(&done) {
+            if let Some(id) = id {
+                self.follow(*id, change);
             }
         }
         done
@@ -164,12 +161,19 @@ impl Engine {
             tracing::warn!("{id} {error}");
             self.warn_on_error(|me| me.journal.failed(id, &error.to_string()));
             self.governor.harmed(knob, now);
+            self.governor
+                .release(knob, self.originals.get(knob).unwrap_or(old), old);
             return false;
         }
         self.governor.changed(knob, new.direction_from(old), now);
-        self.originals
+        if change.averts_harm {
+            self.governor.excused(knob);
+        }
+        let original = self
+            .originals
             .entry(knob.clone())
             .or_insert_with(|| old.clone());
+        self.governor.charge(knob, original, new);
         self.written
             .insert(knob.clone(), (new.clone(), Instant::now()));
         self.said.remove(knob);
@@ -177,15 +181,16 @@ impl Engine {
         true
     }
 
-    fn start_trial(&mut self, id: DecisionId, change: &Change, guards: Guards) {
-        let onset = self
-            .onset
-            .iter()
-            .find(|((netns, _), _)| *netns == change.knob.netns)
-            .map(|(_, (first, _))| *first);
-        self.trials
-            .entry(change.knob.clone())
-            .and_modify(|trial| trial.extend(id, guards))
-            .or_insert_with(|| Trial::new(id, change.old.clone(), onset.unwrap_or(guards), guards));
+    /// What a change that was made brings with it: a trial, and the watchdog's attention. Nothing follows what takes a
+    /// change back or gives memory back.
+    fn follow(&mut self, id: DecisionId, change: &Change) {
+        if change.reverts.is_some() {
+            self.watchdog.forget(&change.knob);
+            return;
+        }
+        self.start_trial(id, change);
+        if change.signal.is_some() {
+            self.remember(id, change);
+        }
     }
 }

@@ -1,15 +1,14 @@
 //! A change as a transaction, and whatever takes one back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Engine, batch::Change};
 use crate::{
-    Error, Knob, Machine, Proposal, Result, Scope, Signal, Value,
+    Error, Knob, Machine, Proposal, Result, Scope, Signal, Urgency, Value,
     admin::SysctlWrite,
-    governor::{Decision, Refusal},
+    governor::{Decision, Moment, Refusal},
     journal::{self, DecisionId, Hold, NewDecision, OriginalState, Verdict},
     sysctl,
-    trial::{Guards, Outcome},
 };
 
 /// An admin's write that came so soon after ours may have been overwritten by it.
@@ -31,6 +30,12 @@ impl Engine {
         self.operator
             .wish(self.tuners[index].tuner.name(), &proposal);
         let knob = proposal.knob.clone();
+        if let Some(trial) = self.trials.get(&knob).filter(|trial| trial.interleaves()) {
+            // The knob is switched to and fro: what it reads now is neither here nor there.
+            let left = trial.left();
+            self.quiet(index, signal, left);
+            return Ok(());
+        }
         let current = match sysctl::read(&mut self.namespaces, &knob) {
             Ok(current) => current,
             Err(Error::NetnsGone(_)) => return Ok(()),
@@ -48,9 +53,11 @@ impl Engine {
         {
             self.hold(&knob, "somebody".into(), current.to_string());
         }
+        self.governor
+            .name_place(knob.netns, || self.namespaces.place(knob.netns));
         let verdict = self
             .governor
-            .decide(&proposal, &current, machine, Instant::now());
+            .decide(&proposal, &current, machine, Moment::now());
         self.tuners[index].tuner.decided(&proposal, &verdict);
         let tuner = &self.tuners[index].tuner.name().to_owned();
         match verdict {
@@ -70,6 +77,7 @@ impl Engine {
                     new: target,
                     sentence,
                     signal: signal.cloned(),
+                    averts_harm: proposal.urgency == Urgency::Harm,
                     reverts: None,
                 });
             }
@@ -160,7 +168,7 @@ impl Engine {
         }
     }
 
-    fn sentence(
+    pub(super) fn sentence(
         &self,
         knob: &Knob,
         up: &str,
@@ -218,45 +226,6 @@ impl Engine {
         }
     }
 
-    /// Ends the trials whose window is over; what did harm is taken back.
-    pub(super) fn judge_trials(&mut self) {
-        let now = Instant::now();
-        let over: Vec<Knob> = self
-            .trials
-            .iter()
-            .filter(|(_, trial)| trial.due() <= now)
-            .map(|(knob, _)| knob.clone())
-            .collect();
-        for knob in over {
-            let Some(mut trial) = self.trials.remove(&knob) else {
-                continue;
-            };
-            let Ok(Some(guards)) = self.namespaces.within(knob.netns, Guards::now) else {
-                continue;
-            };
-            if trial.settle(guards) {
-                self.trials.insert(knob, trial);
-                continue;
-            }
-            let (outcome, text) = trial.verdict(&guards);
-            let last = *trial.decisions.last().expect("a trial has a change");
-            tracing::info!("{last} {text}");
-            for id in &trial.decisions {
-                self.warn_on_error(|me| me.journal.outcome(*id, &text));
-            }
-            if outcome == Outcome::Worse {
-                self.governor.harmed(&knob, now);
-                let why = format!("its trial says {text}");
-                if let Err(error) = self.take_back(&knob, &trial.before, last, &why) {
-                    tracing::warn!("{error}");
-                }
-            }
-        }
-        if let Err(error) = self.arm_timer() {
-            tracing::warn!("{error}");
-        }
-    }
-
     /// Puts a knob back to `value`, as a decision of its own.
     pub(super) fn take_back(
         &mut self,
@@ -287,15 +256,8 @@ impl Engine {
             &format!("{reverts} is reverted: {why}"),
         );
         let owner = self
-            .tuners
-            .iter()
-            .find(|t| {
-                t.tuner
-                    .tunables()
-                    .iter()
-                    .any(|tunable| tunable.name == knob.tunable)
-            })
-            .map_or("engine", |t| t.tuner.name())
+            .owner_index(&knob.tunable)
+            .map_or("engine", |index| self.tuners[index].tuner.name())
             .to_owned();
         self.apply_all(&[Change {
             tuner: owner,
@@ -304,6 +266,7 @@ impl Engine {
             new: value.clone(),
             sentence,
             signal: None,
+            averts_harm: false,
             reverts: Some(reverts),
         }]);
         Ok(())
@@ -347,7 +310,7 @@ impl Engine {
     }
 
     /// Leaves a knob to whoever wrote it, until re-armed.
-    fn hold(&mut self, knob: &Knob, by: String, value: String) {
+    pub(super) fn hold(&mut self, knob: &Knob, by: String, value: String) {
         let known = self.governor.held_by(knob).is_some();
         if !known {
             tracing::info!(
@@ -360,6 +323,8 @@ impl Engine {
         self.originals.remove(knob);
         self.written.remove(knob);
         self.trials.remove(knob);
+        self.outcomes.remove(knob);
+        self.watchdog.forget(knob);
         let hold = Hold {
             knob: knob.clone(),
             since: journal::now_ms(),

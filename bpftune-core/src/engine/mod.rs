@@ -3,24 +3,31 @@
 mod act;
 mod batch;
 mod change;
+mod config;
+mod lock;
+mod onset;
 mod operator;
+mod pulse;
 mod query;
 mod registry;
 mod requests;
 mod show;
+mod trials;
 mod view;
+mod watch;
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, Write},
     os::fd::{AsFd, BorrowedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
 use nix::{
-    fcntl::{Flock, FlockArg},
+    fcntl::Flock,
     sys::{
         epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
         signal::{SigSet, Signal as UnixSignal},
@@ -34,13 +41,20 @@ use crate::{
     Error, Knob, Machine, NetnsCookie, Result, Signal, Source, Tuner, Value,
     admin::AdminWatch,
     bpf::HookStatus,
+    config::{Live, Watch},
     control::{self, Event, Server},
-    governor::{Governor, Mode, Policy},
+    governor::{ExitPolicy, Governor, Mode, Policy},
     journal::{Journal, OriginalState, Retention},
+    learner::Spec,
     netns::Namespaces,
-    restore, sysctl,
-    trial::{Guards, Trial},
+    restore,
+    reverter::Reverter,
+    sysctl,
+    trial::{self, Outcome, Plan, Trial},
+    watchdog::{self, HarmSource, Watchdog},
 };
+
+pub use self::lock::{lock_state, lock_state_to_revert};
 
 /// How a daemon is to run.
 #[derive(Clone, Debug)]
@@ -57,11 +71,22 @@ pub struct Settings {
     pub query_port: Option<u16>,
     /// How much of the past the journal keeps.
     pub retention: Retention,
-    /// Leave the values as they are on exit.
-    pub keep: bool,
+    /// What happens to changed values on exit.
+    pub exit: ExitPolicy,
+    /// The files that the policy came from, to be read again when they change; `None` for none.
+    pub config: Option<Live>,
+    /// Whether tuners may come that are not known yet, which the files may name.
+    pub other_tuners: bool,
     /// Paths of the only network namespaces to touch; empty for all. Global parameters are then left
     /// alone.
     pub only_netns: Vec<PathBuf>,
+    /// What becomes of changes of which a trial cannot tell.
+    pub trial: trial::Policy,
+    /// What takes all recent changes back.
+    pub watchdog: watchdog::Settings,
+    /// The program to start as [reverter](crate::reverter): mostly `/proc/self/exe`. Its `main` must begin with
+    /// [`run_if_asked`](crate::reverter::run_if_asked). `None`: after a crash, values stay until the next start.
+    pub reverter: Option<PathBuf>,
 }
 
 /// A tuner with the source of its signals.
@@ -84,7 +109,12 @@ struct Registered {
     token: u64,
     tuner: Box<dyn Tuner>,
     source: Box<dyn Source>,
+    /// The one that the files name; else its own.
+    learner: Option<Spec>,
     counts: Counts,
+    /// How each of its tunables is tried.
+    plans: HashMap<String, Rc<Plan>>,
+    baseline: Rc<onset::Baseline>,
 }
 
 /// The daemon.
@@ -106,8 +136,13 @@ pub struct Engine {
     /// This turn's changes, not announced yet.
     batch: Vec<batch::Change>,
     operator: operator::Operator,
-    /// The guards at the first of a series of signals, and when the last came.
-    onset: HashMap<(NetnsCookie, usize), (Guards, Instant)>,
+    config_watch: Option<Watch>,
+    /// What the last trial of a knob said.
+    outcomes: HashMap<Knob, Outcome>,
+    /// The series of signals that go on now, with the windows before the change.
+    onset: HashMap<(NetnsCookie, usize), onset::Onset>,
+    watchdog: Watchdog,
+    pulse: pulse::Pulse,
     /// What was said of a knob last, so that it is said once.
     said: HashMap<Knob, String>,
     started: i64,
@@ -117,9 +152,6 @@ pub struct Engine {
     _lock: Flock<File>,
 }
 
-/// A series of signals ends with a silence of this length.
-const SERIES: Duration = Duration::from_secs(2);
-
 /// Old decisions deleted before the first signal; more go later.
 const PRUNE_AT_START: usize = 2000;
 
@@ -128,6 +160,9 @@ const TOKEN_TIMER: u64 = 1;
 const TOKEN_ADMIN: u64 = 2;
 const TOKEN_PRESSURE: u64 = 3;
 const TOKEN_CONTROL: u64 = 4;
+const TOKEN_CONFIG: u64 = 5;
+/// And one for each source of harm.
+const TOKEN_HARM: u64 = 50;
 const TOKEN_SOURCES: u64 = 100;
 const TOKEN_CLIENTS: u64 = 1 << 32;
 
@@ -143,7 +178,7 @@ impl Engine {
         let scope = if settings.only_netns.is_empty() {
             None
         } else {
-            settings.policy.global = false;
+            confine(&mut settings.policy);
             Some(
                 settings
                     .only_netns
@@ -153,7 +188,7 @@ impl Engine {
             )
         };
         let mut journal = Journal::open(&settings.state_dir)?;
-        let lock = lock(&settings.state_dir)?;
+        let lock = lock::lock(&settings.state_dir, "")?;
         let left_over = restore::restore(&mut journal, &mut namespaces)?;
         for line in left_over
             .to_string()
@@ -172,6 +207,10 @@ impl Engine {
             }
             originals.insert(held.knob, held.value);
         }
+        let reverter = match &settings.reverter {
+            Some(program) => Some(Reverter::start(program, &settings.state_dir)?),
+            None => None,
+        };
         journal.begin_run(&settings.policy.mode.to_string(), env!("CARGO_PKG_VERSION"))?;
 
         let mut governor = Governor::new(settings.policy.clone());
@@ -194,6 +233,8 @@ impl Engine {
         )
         .map_err(Error::system("timerfd_create"))?;
         let mut engine = Engine {
+            watchdog: Watchdog::new(settings.watchdog.clone()),
+            pulse: pulse::Pulse::new(reverter),
             settings,
             governor,
             journal,
@@ -208,6 +249,8 @@ impl Engine {
             trials: HashMap::new(),
             batch: Vec::new(),
             operator: operator::Operator::default(),
+            config_watch: None,
+            outcomes: HashMap::new(),
             onset: HashMap::new(),
             said: HashMap::new(),
             started: crate::journal::now_ms(),
@@ -219,14 +262,32 @@ impl Engine {
         for registration in tuners {
             engine.register(registration)?;
         }
+        engine.begin_config()?;
         engine.log_hooks();
         engine.prune(PRUNE_AT_START);
         Ok(engine)
     }
 
+    /// How far to go where no section says more.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.governor.policy().mode
+    }
+
+    /// What happens to changed values at the end, as the configuration is now.
+    #[must_use]
+    pub fn exit(&self) -> ExitPolicy {
+        self.settings.exit
+    }
+
     /// Has every event told to `observer` too, as watchers are told, from the engine's own thread.
     pub fn observe(&mut self, observer: impl FnMut(&Event) + 'static) {
         self.operator.observer = Some(Box::new(observer));
+    }
+
+    /// Has the watchdog look at one more thing.
+    pub fn watch_for(&mut self, source: Box<dyn HarmSource>) {
+        self.watchdog.add(source);
     }
 
     fn log_hooks(&self) {
@@ -262,8 +323,11 @@ impl Engine {
         admin.chain(tuners)
     }
 
-    /// Runs until SIGINT, SIGTERM or SIGHUP, then restores or keeps. `ready` is called once everything is
-    /// attached and the loop is about to wait.
+    /// Runs until SIGINT or SIGTERM, then restores or keeps. `ready` is called once everything is attached and the loop
+    /// is about to wait.
+    ///
+    /// SIGHUP has two meanings. To a run with a controlling terminal it says that the terminal was closed, which must not
+    /// leave values changed: it ends. To any other, a service, it says that the configuration is to be read again.
     ///
     /// # Errors
     /// Where the loop itself fails; values are restored all the same.
@@ -271,7 +335,6 @@ impl Engine {
         let mut mask = SigSet::empty();
         mask.add(UnixSignal::SIGINT);
         mask.add(UnixSignal::SIGTERM);
-        // A closed terminal must not leave values changed.
         mask.add(UnixSignal::SIGHUP);
         mask.thread_block()
             .map_err(Error::system("cannot block signals"))?;
@@ -284,6 +347,7 @@ impl Engine {
             Err(error) => error.to_string(),
         };
         self.finish(&how);
+        self.pulse.goodbye();
         result.map(|_| ())
     }
 
@@ -302,6 +366,7 @@ impl Engine {
             }
         }
         ready();
+        let on_terminal = File::open("/dev/tty").is_ok();
         let mut events = [EpollEvent::empty(); 16];
         let mut more = false;
         loop {
@@ -324,18 +389,26 @@ impl Engine {
                         if let Ok(Some(info)) = signals.read_signal() {
                             let name = UnixSignal::try_from(info.ssi_signo as i32)
                                 .map_or("signal", UnixSignal::as_str);
+                            if name == "SIGHUP" && !on_terminal && self.settings.config.is_some() {
+                                self.reload_config("SIGHUP");
+                                continue;
+                            }
                             return Ok(name.to_owned());
                         }
                     }
                     TOKEN_TIMER => {
                         let _ = self.timer.wait();
-                        self.judge_trials();
+                        self.on_timer()?;
                     }
                     TOKEN_ADMIN => self.admin_wrote()?,
                     TOKEN_PRESSURE => self.memory_pressure()?,
                     TOKEN_CONTROL => self.accept_clients()?,
+                    TOKEN_CONFIG => self.config_changed(),
                     token if token >= TOKEN_CLIENTS => {
                         self.serve(token - TOKEN_CLIENTS, event.events())?
+                    }
+                    token if token < TOKEN_SOURCES => {
+                        self.watch(Some((token - TOKEN_HARM) as usize))
                     }
                     token => self.drain(token)?,
                 }
@@ -371,7 +444,7 @@ impl Engine {
             .scope
             .as_ref()
             .is_some_and(|scope| !scope.contains(&signal.netns))
-            || self.governor.policy().mode == Mode::Observe
+            || self.governor.observes(tuner.tuner.name())
         {
             tuner
                 .source
@@ -386,28 +459,7 @@ impl Engine {
             return Ok(());
         }
         self.tell_listeners(index, signal)?;
-        // One signal may be chance: act on the second of a series. The time between the two is the
-        // trial's baseline.
-        match self.onset.get_mut(&(signal.netns, index)) {
-            _ if self.tuners[index].tuner.acts_at_once() => {}
-            Some((_, last)) if now.duration_since(*last) < SERIES => *last = now,
-            _ => {
-                let Ok(Some(guards)) = self.namespaces.within(signal.netns, Guards::now) else {
-                    self.tuners[index].source.quiet(
-                        signal.netns,
-                        &signal.scenario,
-                        Duration::from_secs(1),
-                    );
-                    return Ok(());
-                };
-                self.onset
-                    .retain(|_, (_, last)| now.duration_since(*last) < SERIES);
-                self.onset.insert((signal.netns, index), (guards, now));
-                return Ok(());
-            }
-        }
-        self.ask(index, signal)?;
-        self.arm_timer()
+        self.series(index, signal, now)
     }
 
     /// Takes a signal to a tuner, and what it proposes to the governor.
@@ -442,11 +494,32 @@ impl Engine {
         self.arm_timer()
     }
 
+    /// What was due: windows before changes, windows of trials, the watchdog's look.
+    fn on_timer(&mut self) -> Result<()> {
+        self.sample_onsets()?;
+        self.sample_trials();
+        if self.watchdog.due().is_some_and(|due| due <= Instant::now()) {
+            self.watch(None);
+        }
+        self.arm_timer()
+    }
+
+    /// One timer for everything that is measured; none where nothing is.
     fn arm_timer(&mut self) -> Result<()> {
         let what = "timerfd_settime";
-        match self.trials.values().map(Trial::due).min() {
-            Some(ends) => {
-                let left = ends
+        let pending = self
+            .watchdog
+            .due()
+            .into_iter()
+            .chain(self.trials.values().map(Trial::due));
+        let due = pending
+            .min()
+            .map(|due| due.min(Instant::now() + self.pulse.every()));
+        self.pulse.beat(due.is_some());
+        let onsets = self.onset.values().filter_map(onset::Onset::due);
+        match due.into_iter().chain(onsets).min() {
+            Some(due) => {
+                let left = due
                     .saturating_duration_since(Instant::now())
                     .max(Duration::from_millis(1));
                 let expiration = Expiration::OneShot(TimeSpec::from_duration(left));
@@ -463,14 +536,26 @@ impl Engine {
         if let Err(error) = self.admin_wrote() {
             tracing::warn!("{error}");
         }
-        if self.settings.keep {
-            for knob in self.originals.keys() {
-                tracing::info!("keeps {knob}; `bpftune revert` restores it");
-                if let Err(error) = self.journal.close(knob, OriginalState::Kept, how) {
-                    tracing::warn!("{error}");
-                }
+        for knob in self.trials.keys().cloned().collect::<Vec<_>>() {
+            self.end_trial(&knob);
+        }
+        // Which ones stay.
+        let stays = |knob: &Knob, outcomes: &HashMap<Knob, Outcome>| match self.settings.exit {
+            ExitPolicy::Keep => true,
+            ExitPolicy::Restore => false,
+            ExitPolicy::RestoreIfWorse => outcomes.get(knob) == Some(&Outcome::Better),
+        };
+        for knob in self
+            .originals
+            .keys()
+            .filter(|knob| stays(knob, &self.outcomes))
+        {
+            tracing::info!("keeps {knob}; `bpftune revert` restores it");
+            if let Err(error) = self.journal.close(knob, OriginalState::Kept, how) {
+                tracing::warn!("{error}");
             }
-        } else {
+        }
+        if self.settings.exit != ExitPolicy::Keep {
             match restore::restore(&mut self.journal, &mut self.namespaces) {
                 Ok(report) => report
                     .to_string()
@@ -488,37 +573,14 @@ impl Engine {
     }
 }
 
-/// One daemon a state directory.
-fn lock(state_dir: &Path) -> Result<Flock<File>> {
-    let path = state_dir.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map_err(Error::file("open", &path))?;
-    let mut lock =
-        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| Error::Locked {
-            pid: fs::read_to_string(&path)
-                .ok()
-                .and_then(|pid| pid.trim().parse().ok())
-                .unwrap_or(0),
-            path: path.clone(),
-        })?;
-    let pid = std::process::id();
-    lock.set_len(0)
-        .and_then(|()| write!(lock, "{pid}"))
-        .map_err(Error::file("write", path))?;
-    Ok(lock)
-}
-
-/// Takes the state directory for a command that changes values while no daemon runs.
-///
-/// # Errors
-/// [`Error::Locked`] where a daemon runs.
-pub fn lock_state(state_dir: &Path) -> Result<impl Drop> {
-    lock(state_dir)
+/// Only some namespaces are to be touched: the host's own parameters are not among them.
+fn confine(policy: &mut Policy) {
+    policy.global = false;
+    policy.origins.option(
+        "governor",
+        "global",
+        "only some network namespaces are tuned: netns in [daemon], or --netns",
+    );
 }
 
 /// A PSI trigger: readable by EPOLLPRI when tasks stalled for memory for 200 ms of 2 s.

@@ -1,9 +1,11 @@
 //! Tuners come and go.
 
+use std::{collections::HashMap, rc::Rc};
+
 use nix::sys::epoll::EpollFlags;
 
-use super::{Counts, Engine, Registered, Registration};
-use crate::{Error, Knob, Result, Signal, restore};
+use super::{Counts, Engine, Registered, Registration, onset::Baseline};
+use crate::{Error, Knob, Result, Signal, restore, trial::Plan};
 
 impl Engine {
     /// Takes a tuner in: its tunables are its own from now on, its source is waited for.
@@ -28,11 +30,30 @@ impl Engine {
             return Err(error);
         }
         self.next_token += 1;
+        // What an earlier run left raised counts too.
+        for (knob, original) in &self.originals {
+            if let Some((ours, _)) = self.written.get(knob)
+                && self.governor.owner(&knob.tunable) == Some(&name)
+            {
+                self.governor.charge(knob, original, ours);
+            }
+        }
+        let plans: HashMap<String, Rc<Plan>> = tuner
+            .tunables()
+            .into_iter()
+            .map(|tunable| {
+                let plan = tuner.trial(&tunable.name);
+                (tunable.name.into_owned(), Rc::new(plan))
+            })
+            .collect();
         self.tuners.push(Registered {
             token,
             tuner,
             source,
+            learner: None,
             counts: Counts::default(),
+            baseline: Rc::new(Baseline::of(plans.values())),
+            plans,
         });
         Ok(())
     }
@@ -49,7 +70,10 @@ impl Engine {
         // Fails only where the source has closed it already.
         let _ = self.epoll.delete(gone.source.fd());
         // What it asked for in this very turn is not made any more.
-        self.batch.retain(|change| change.tuner != name);
+        for change in self.batch.extract_if(.., |change| change.tuner == name) {
+            let original = self.originals.get(&change.knob).unwrap_or(&change.old);
+            self.governor.release(&change.knob, original, &change.old);
+        }
         // Its keys are indices.
         self.onset.clear();
         let owned: Vec<String> = gone
@@ -84,6 +108,7 @@ impl Engine {
         let now = std::time::Instant::now();
         for (knob, _) in &report.restored {
             self.governor.harmed(knob, now);
+            self.governor.refund(knob);
         }
         for (knob, _) in &report.left {
             self.governor.hold(knob.clone(), "somebody".into());
@@ -93,6 +118,10 @@ impl Engine {
         self.originals.retain(|knob, _| stays(knob));
         self.written.retain(|knob, _| stays(knob));
         self.trials.retain(|knob, _| !wanted(knob));
+        self.outcomes.retain(|knob, _| !wanted(knob));
+        for (knob, _) in report.restored.iter().chain(&report.left) {
+            self.watchdog.forget(knob);
+        }
     }
 
     /// Passes a signal on to those other tuners that listen.

@@ -6,7 +6,7 @@ use super::{Engine, operator::Rest};
 use crate::{
     Error, Knob, Machine, Result, Scope,
     control::{self, Difference, Hook, KnobStatus, Plan, Range, Status, Tunables, Wish},
-    governor::Decision,
+    governor::{Decision, Moment},
     sysctl,
 };
 
@@ -49,6 +49,8 @@ impl Engine {
             hooks,
             tuners: self.tuner_statuses(),
             knobs,
+            config_files: self.config_files(),
+            config_error: self.config_error(),
         }
     }
 
@@ -188,7 +190,10 @@ impl Engine {
                 .position(|advice| advice.knob == *knob)
                 .map(|at| pending.remove(at).id.0);
             let (answer, target, note) =
-                match self.governor.decide(&proposal, &current, &machine, now) {
+                match self
+                    .governor
+                    .decide(&proposal, &current, &machine, Moment::now())
+                {
                     Decision::Apply(target) => (
                         "apply",
                         target,

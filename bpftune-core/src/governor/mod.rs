@@ -1,29 +1,37 @@
 //! The only place that says yes.
 //!
-//! A proposal passes, in this order: the operator's scope, the admin's holds, the tunable's bounds,
-//! rest after harm, hysteresis, cool-down, the hourly limit, and last the mode. Nothing here does
-//! I/O or looks at a clock: the time is an argument, so every rule is tested without waiting.
+//! A proposal passes, in this order: observe mode, what the operator denies, the admin's holds, the bounds (the
+//! tunable's own and the operator's), the maintenance windows, rest after harm, hysteresis, the turns of the last hour,
+//! cool-down, the hourly limits, the memory budget, and last the mode. What averts harm passes windows, rests and
+//! limits. Nothing here does I/O or looks at a clock: the time is an argument, so every rule is tested without waiting.
 
+mod budget;
 mod canary;
 mod clock;
 mod glob;
+mod limits;
 mod policy;
+mod refusal;
+mod selection;
 mod window;
 
 use std::{
     collections::{HashMap, VecDeque},
-    fmt,
     time::{Duration, Instant},
 };
+
+use self::{budget::Budget, limits::Limits};
 
 pub use self::{
     canary::canary,
     clock::{Moment, WallTime},
     glob::Glob,
     policy::{ExitPolicy, Mode, Policy},
+    refusal::{Lever, Refusal},
+    selection::{Selection, Unselected},
     window::{Window, Zone},
 };
-use crate::{Error, Knob, Machine, Proposal, Result, Scope, Tunable, Urgency, Value};
+use crate::{Error, Knob, Machine, NetnsCookie, Proposal, Result, Scope, Tunable, Urgency, Value};
 
 /// What the governor says to a proposal.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,98 +44,40 @@ pub enum Decision {
     Refuse(Refusal),
 }
 
-/// Why not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// No tuner declared this tunable.
-    Unknown,
-    /// Observe mode.
-    Observing,
-    /// The policy keeps global tunables as they are.
-    GlobalDenied,
-    /// Somebody else wrote the knob; it is theirs until `bpftune rearm`.
-    Held {
-        /// Who.
-        by: String,
-    },
-    /// The value is there already, or the bound leaves no room.
-    AtBound {
-        /// The bound of the last number.
-        bound: i64,
-    },
-    /// A trial found an earlier change harmful.
-    Resting(Duration),
-    /// It would reverse the last change too soon.
-    Hysteresis(Duration),
-    /// The last change is too recent.
-    CoolDown(Duration),
-    /// Too many changes in the last hour.
-    HourlyLimit(usize),
-}
-
-impl Refusal {
-    /// How long the tuner may as well be silent about the same thing.
-    #[must_use]
-    pub fn quiet_for(&self) -> Duration {
-        match self {
-            Refusal::CoolDown(_) => Duration::ZERO,
-            Refusal::Resting(left) | Refusal::Hysteresis(left) => *left,
-            _ => Duration::from_secs(10),
-        }
-    }
-
-    /// Whether a person wants to read of it: a passing rest is not worth a line.
-    #[must_use]
-    pub fn is_news(&self) -> bool {
-        !matches!(self, Refusal::CoolDown(_) | Refusal::Observing)
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Refusal::Unknown => f.write_str("no tuner owns it"),
-            Refusal::Observing => f.write_str("mode observe"),
-            Refusal::GlobalDenied => {
-                f.write_str("this run leaves the host's global parameters alone")
-            }
-            Refusal::Held { by } => write!(f, "{by} wrote it: theirs until `bpftune rearm`"),
-            Refusal::AtBound { bound } => {
-                write!(f, "already at the bound of this machine, {bound}")
-            }
-            Refusal::Resting(left) => write!(
-                f,
-                "an earlier change did harm: rests {} s more",
-                left.as_secs()
-            ),
-            Refusal::Hysteresis(left) => {
-                write!(f, "no change of direction for {} s more", left.as_secs())
-            }
-            Refusal::CoolDown(left) => write!(f, "cooling down for {} ms more", left.as_millis()),
-            Refusal::HourlyLimit(limit) => write!(f, "changed {limit} times in the last hour"),
-        }
-    }
-}
-
 /// What happened to one knob.
 #[derive(Clone, Debug, Default)]
 pub struct KnobHistory {
     last: Option<(Instant, i8)>,
     recent: VecDeque<Instant>,
-    rests_until: Option<Instant>,
+    turns: VecDeque<Instant>,
+    harmed: Option<Instant>,
     /// Changes made by this run.
     pub changes: u64,
     /// Of these, how many went against the one before.
     pub reversals: u64,
 }
 
+/// A tunable with its owner and what holds for it.
+#[derive(Debug)]
+struct Registered {
+    tunable: Tunable,
+    owner: String,
+    limits: Limits,
+}
+
 /// Decides, and remembers what it needs to decide.
 #[derive(Debug)]
 pub struct Governor {
     policy: Policy,
-    tunables: HashMap<String, (Tunable, String)>,
+    tunables: HashMap<String, Registered>,
     knobs: HashMap<Knob, KnobHistory>,
     holds: HashMap<Knob, String>,
+    places: HashMap<NetnsCookie, String>,
+    budget: Budget,
+    /// When the last changes of all knobs were made.
+    recent: VecDeque<Instant>,
+    /// Changes that were let through and are not made yet.
+    reserved: usize,
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -141,6 +91,10 @@ impl Governor {
             tunables: HashMap::new(),
             knobs: HashMap::new(),
             holds: HashMap::new(),
+            places: HashMap::new(),
+            budget: Budget::default(),
+            recent: VecDeque::new(),
+            reserved: 0,
         }
     }
 
@@ -149,27 +103,36 @@ impl Governor {
     /// # Errors
     /// [`Error::Owner`] where another tuner has it.
     pub fn register(&mut self, tunable: Tunable, owner: &str) -> Result<()> {
-        if let Some((_, first)) = self.tunables.get(&*tunable.name) {
+        if let Some(first) = self.owner(&tunable.name) {
             return Err(Error::Owner {
-                tunable: tunable.name.into(),
-                first: first.clone(),
+                tunable: tunable.name.to_string(),
+                first: first.into(),
                 second: owner.into(),
             });
         }
+        let limits = Limits::new(&self.policy, &tunable, owner);
+        let registered = Registered {
+            owner: owner.into(),
+            limits,
+            tunable,
+        };
         self.tunables
-            .insert(tunable.name.to_string(), (tunable, owner.into()));
+            .insert(registered.tunable.name.to_string(), registered);
         Ok(())
     }
 
     /// Takes an owner's tunables back. What is known of their knobs stays: holds, rests, limits.
     pub fn unregister(&mut self, owner: &str) {
-        self.tunables.retain(|_, (_, other)| other != owner);
+        self.tunables
+            .retain(|_, registered| registered.owner != owner);
     }
 
     /// Who owns a tunable.
     #[must_use]
     pub fn owner(&self, tunable: &str) -> Option<&str> {
-        self.tunables.get(tunable).map(|(_, owner)| owner.as_str())
+        self.tunables
+            .get(tunable)
+            .map(|registered| registered.owner.as_str())
     }
 
     /// The policy.
@@ -178,14 +141,57 @@ impl Governor {
         &self.policy
     }
 
+    /// From now on this policy holds. What is known of knobs stays.
+    pub fn set_policy(&mut self, policy: Policy) {
+        for registered in self.tunables.values_mut() {
+            registered.limits = Limits::new(&policy, &registered.tunable, &registered.owner);
+        }
+        self.policy = policy;
+    }
+
+    /// Whether all of a tuner's tunables are only observed, so that it need not be asked.
+    #[must_use]
+    pub fn observes(&self, owner: &str) -> bool {
+        let mut its = self
+            .tunables
+            .values()
+            .filter(|registered| registered.owner == owner);
+        its.all(|registered| registered.limits.mode.value == Mode::Observe)
+    }
+
     /// A registered tunable.
     #[must_use]
     pub fn tunable(&self, name: &str) -> Option<&Tunable> {
-        self.tunables.get(name).map(|(tunable, _)| tunable)
+        self.tunables
+            .get(name)
+            .map(|registered| &registered.tunable)
+    }
+
+    /// Every registered tunable with its owner.
+    pub fn tunables(&self) -> impl Iterator<Item = (&Tunable, &str)> {
+        self.tunables
+            .values()
+            .map(|registered| (&registered.tunable, registered.owner.as_str()))
+    }
+
+    /// How far a tunable may be changed.
+    #[must_use]
+    pub fn mode(&self, tunable: &str) -> Option<Mode> {
+        self.tunables
+            .get(tunable)
+            .map(|registered| registered.limits.mode.value)
+    }
+
+    /// Says how people name a namespace; asked for only where the policy has a word on places.
+    pub fn name_place(&mut self, netns: NetnsCookie, name: impl FnOnce() -> String) {
+        if !self.policy.places.is_all() {
+            self.places.entry(netns).or_insert_with(name);
+        }
     }
 
     /// Leaves a knob to whoever wrote it.
     pub fn hold(&mut self, knob: Knob, by: String) {
+        self.budget.refund(&knob);
         self.holds.insert(knob, by);
     }
 
@@ -206,6 +212,12 @@ impl Governor {
         self.knobs.get(knob)
     }
 
+    /// What all raises above the original values may cost at worst, bytes.
+    #[must_use]
+    pub fn memory_spent(&self) -> u64 {
+        self.budget.spent()
+    }
+
     /// Yes, no or advice. `current` is the value that was read just now.
     #[must_use]
     pub fn decide(
@@ -213,105 +225,339 @@ impl Governor {
         proposal: &Proposal,
         current: &Value,
         machine: &Machine,
-        now: Instant,
+        now: impl Into<Moment>,
     ) -> Decision {
-        let refuse = Decision::Refuse;
-        let Some((tunable, _)) = self.tunables.get(proposal.knob.tunable.as_str()) else {
-            return refuse(Refusal::Unknown);
+        let Some(registered) = self.tunables.get(proposal.knob.tunable.as_str()) else {
+            return Decision::Refuse(Refusal::Unknown);
         };
-        if self.policy.mode == Mode::Observe {
-            return refuse(Refusal::Observing);
-        }
-        if tunable.scope == Scope::Global && !self.policy.global {
-            return refuse(Refusal::GlobalDenied);
-        }
-        if let Some(by) = self.holds.get(&proposal.knob) {
-            return refuse(Refusal::Held { by: by.clone() });
-        }
-        let bounds = tunable.bound.ranges(machine);
-        let target = match self.policy.max_step {
-            Some(share) => proposal.target.clamped(&bounds).nearer(current, share),
-            None => proposal.target.clamped(&bounds),
-        };
-        let wanted = proposal.target.direction_from(current);
-        let direction = target.direction_from(current);
-        // A bound that turns a rise into a fall (or into nothing) leaves no room.
-        if direction == 0 || direction != wanted {
-            let bound = bounds.last().map_or(
-                current.last(),
-                |&(low, high)| if wanted < 0 { low } else { high },
-            );
-            return refuse(Refusal::AtBound { bound });
-        }
-        if let Some(history) = self.knobs.get(&proposal.knob)
-            && let Some(refusal) = self.rest(history, direction, proposal.urgency, now)
-        {
-            return refuse(refusal);
-        }
-        match self.policy.mode {
-            Mode::Auto => Decision::Apply(target),
-            _ => Decision::Advise(target),
+        match self.check(registered, proposal, current, machine, now.into()) {
+            Err(refusal) => Decision::Refuse(refusal),
+            Ok(target) if registered.limits.mode.value == Mode::Auto => Decision::Apply(target),
+            Ok(target) => Decision::Advise(target),
         }
     }
 
-    fn rest(
+    fn check(
         &self,
-        history: &KnobHistory,
-        direction: i8,
-        urgency: Urgency,
-        now: Instant,
-    ) -> Option<Refusal> {
-        let left = |since: Instant, rest: Duration| {
-            let left = (since + rest).saturating_duration_since(now);
-            (!left.is_zero()).then_some(left)
-        };
-        if urgency == Urgency::Gain {
-            if let Some(until) = history.rests_until
-                && let Some(left) = left(until, Duration::ZERO)
-            {
-                return Some(Refusal::Resting(left));
+        registered: &Registered,
+        proposal: &Proposal,
+        current: &Value,
+        machine: &Machine,
+        now: Moment,
+    ) -> Result<Value, Refusal> {
+        let Registered {
+            tunable, limits, ..
+        } = registered;
+        self.permitted(tunable, limits, &proposal.knob)?;
+        let target = self.bounded(tunable, limits, &proposal.target, current, machine)?;
+        if proposal.urgency == Urgency::Gain {
+            self.in_window(now)?;
+            let direction = target.direction_from(current);
+            if let Some(history) = self.knobs.get(&proposal.knob) {
+                rested(history, limits, direction, now.instant)?;
+            } else if limits.changes_per_hour.value == 0 {
+                let lever = limits.changes_per_hour.lever.clone();
+                return Err(Refusal::HourlyLimit { changes: 0, lever });
             }
-            if let Some((at, last)) = history.last {
-                if last != direction
-                    && let Some(left) = left(at, self.policy.hysteresis)
-                {
-                    return Some(Refusal::Hysteresis(left));
-                }
-                if let Some(left) = left(at, self.policy.cool_down) {
-                    return Some(Refusal::CoolDown(left));
-                }
-            }
-            let in_hour = history
-                .recent
-                .iter()
-                .filter(|at| now.duration_since(**at) < HOUR)
-                .count();
-            if in_hour >= self.policy.changes_per_hour {
-                return Some(Refusal::HourlyLimit(in_hour));
+            let changes = within_hour(&self.recent, now.instant) + self.reserved;
+            if changes >= self.policy.changes_per_hour_total {
+                let lever = self
+                    .policy
+                    .origins
+                    .lever("governor", "changes_per_hour_total");
+                return Err(Refusal::TotalLimit { changes, lever });
             }
         }
-        None
+        self.affordable(tunable, &proposal.knob, current, &target, machine)?;
+        Ok(target)
+    }
+
+    /// Whether the operator and the admin let this knob change at all.
+    fn permitted(&self, tunable: &Tunable, limits: &Limits, knob: &Knob) -> Result<(), Refusal> {
+        let lever = |key| self.policy.origins.lever("governor", key);
+        if limits.mode.value == Mode::Observe {
+            return Err(Refusal::Observing {
+                lever: limits.mode.lever.clone(),
+            });
+        }
+        if let Some(lever) = &limits.denied {
+            return Err(Refusal::Denied {
+                lever: lever.clone(),
+            });
+        }
+        if tunable.scope == Scope::Global && !self.policy.global {
+            return Err(Refusal::GlobalDenied {
+                lever: lever("global"),
+            });
+        }
+        if !self.policy.places.is_all() {
+            let unnamed = || knob.netns.to_string();
+            let place = self
+                .places
+                .get(&knob.netns)
+                .cloned()
+                .unwrap_or_else(unnamed);
+            if let Err(why) = self.policy.places.check(&place) {
+                let lever = lever(match why {
+                    Unselected::Denied => "deny_places",
+                    Unselected::NotAllowed => "allow_places",
+                });
+                return Err(Refusal::PlaceDenied { place, lever });
+            }
+        }
+        match self.holds.get(knob) {
+            Some(by) => Err(Refusal::Held { by: by.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// The wanted value moved into the tunable's bounds and the operator's, and to within one step.
+    fn bounded(
+        &self,
+        tunable: &Tunable,
+        limits: &Limits,
+        wanted: &Value,
+        current: &Value,
+        machine: &Machine,
+    ) -> Result<Value, Refusal> {
+        let mut bounds = tunable.bound.ranges(machine);
+        bounds.resize(wanted.numbers().len(), (i64::MIN, i64::MAX));
+        let (mut low, mut high) = bounds.last().copied().unwrap_or((i64::MIN, i64::MAX));
+        high = high.max(low);
+        let (mut low_lever, mut high_lever) = (None, None);
+        let in_unit = |amount: &limits::Set<crate::config::Amount>| {
+            amount
+                .value
+                .in_unit(&tunable.unit, machine)
+                .map(|number| (number, amount.lever.clone()))
+        };
+        if let Some((min, lever)) = limits
+            .min
+            .as_ref()
+            .and_then(in_unit)
+            .filter(|(min, _)| *min > low)
+        {
+            (low, low_lever) = (min, Some(lever));
+        }
+        if let Some((max, lever)) = limits
+            .max
+            .as_ref()
+            .and_then(in_unit)
+            .filter(|(max, _)| *max < high)
+        {
+            (high, high_lever) = (max, Some(lever));
+        }
+        let direction = wanted.direction_from(current);
+        let (bound, lever) = if direction < 0 {
+            (low, low_lever)
+        } else {
+            (high, high_lever)
+        };
+        let refusal = || match &lever {
+            Some(lever) => Refusal::AtLimit {
+                bound,
+                lever: lever.clone(),
+            },
+            None => Refusal::AtBound { bound },
+        };
+        if low > high {
+            return Err(refusal());
+        }
+        if let Some(last) = bounds.last_mut() {
+            *last = (low, high);
+        }
+        let mut target = wanted.clamped(&bounds);
+        if let Some(share) = self.policy.max_step {
+            target = target.nearer(current, share).clamped(&bounds);
+        }
+        // A bound that turns a rise into a fall (or into nothing) leaves no room.
+        let moves = target.direction_from(current);
+        if moves == 0 || moves != direction {
+            Err(refusal())
+        } else {
+            Ok(target)
+        }
+    }
+
+    fn in_window(&self, now: Moment) -> Result<(), Refusal> {
+        let Policy {
+            windows,
+            zone,
+            origins,
+            ..
+        } = &self.policy;
+        let at = match zone {
+            Zone::Local => now.local,
+            Zone::Utc => now.utc,
+        };
+        if windows.is_empty() || windows.iter().any(|window| window.contains(at)) {
+            return Ok(());
+        }
+        Err(Refusal::OutsideWindows {
+            lever: origins.lever("maintenance", "windows"),
+        })
+    }
+
+    fn affordable(
+        &self,
+        tunable: &Tunable,
+        knob: &Knob,
+        current: &Value,
+        target: &Value,
+        machine: &Machine,
+    ) -> Result<(), Refusal> {
+        let spent = self.budget.spent();
+        let then = self
+            .budget
+            .spent_with(knob, tunable, current, target, machine.page_size);
+        let budget = self.policy.memory_budget.bytes(machine);
+        if then <= budget || then <= spent {
+            return Ok(());
+        }
+        Err(Refusal::OverBudget {
+            cost: then - spent,
+            left: budget.saturating_sub(spent),
+            lever: self.policy.origins.lever("governor", "memory_budget"),
+        })
     }
 
     /// Notes a change that was made.
     pub fn changed(&mut self, knob: &Knob, direction: i8, now: Instant) {
+        let limits = self
+            .tunables
+            .get(&knob.tunable)
+            .map(|registered| &registered.limits);
+        let most = limits.map_or(self.policy.changes_per_hour, |l| l.changes_per_hour.value);
+        let most_turns = limits.map_or(self.policy.reversals_per_hour, |l| {
+            l.reversals_per_hour.value
+        });
         let history = self.knobs.entry(knob.clone()).or_default();
         if history.last.is_some_and(|(_, last)| last != direction) {
             history.reversals += 1;
+            note(&mut history.turns, now, most_turns);
         }
         history.changes += 1;
         history.last = Some((now, direction));
-        history.recent.push_back(now);
-        while history.recent.len() > self.policy.changes_per_hour {
-            history.recent.pop_front();
+        self.reserved = self.reserved.saturating_sub(1);
+        note(&mut history.recent, now, most);
+        note(&mut self.recent, now, self.policy.changes_per_hour_total);
+    }
+
+    /// Notes what was written there, for the memory budget; `original` is the value before the first change.
+    pub fn charge(&mut self, knob: &Knob, original: &Value, new: &Value) {
+        if let Some(Registered { tunable, .. }) = self.tunables.get(&knob.tunable) {
+            self.budget.charge(knob, tunable, original, new);
+        }
+    }
+
+    /// Notes that a change was let through and is not made yet: the next decision counts it already. Then comes
+    /// [`changed`](Governor::changed), or [`release`](Governor::release).
+    pub fn reserve(&mut self, knob: &Knob, original: &Value, new: &Value) {
+        self.reserved += 1;
+        self.charge(knob, original, new);
+    }
+
+    /// Notes that a change could not be made, and `old` is there still.
+    pub fn release(&mut self, knob: &Knob, original: &Value, old: &Value) {
+        self.reserved = self.reserved.saturating_sub(1);
+        self.charge(knob, original, old);
+    }
+
+    /// Notes that a knob has its original value again.
+    pub fn refund(&mut self, knob: &Knob) {
+        self.budget.refund(knob);
+    }
+
+    /// The change just noted averted harm ([`Urgency::Harm`]): that it turned is not held against the knob.
+    pub fn excused(&mut self, knob: &Knob) {
+        if let Some(history) = self.knobs.get_mut(knob)
+            && let Some((at, _)) = history.last
+            && history.turns.back() == Some(&at)
+        {
+            history.turns.pop_back();
         }
     }
 
     /// Notes that a change did harm.
     pub fn harmed(&mut self, knob: &Knob, now: Instant) {
-        self.knobs.entry(knob.clone()).or_default().rests_until =
-            Some(now + self.policy.rest_after_harm);
+        self.knobs.entry(knob.clone()).or_default().harmed = Some(now);
     }
+}
+
+/// Whether the knob has rested for long enough.
+fn rested(
+    history: &KnobHistory,
+    limits: &Limits,
+    direction: i8,
+    now: Instant,
+) -> Result<(), Refusal> {
+    let left = |since: Instant, rest: Duration| {
+        let left = (since + rest).saturating_duration_since(now);
+        (!left.is_zero()).then_some(left)
+    };
+    let Limits {
+        cool_down,
+        hysteresis,
+        changes_per_hour,
+        reversals_per_hour,
+        rest_after_harm,
+        ..
+    } = limits;
+    if let Some(at) = history.harmed
+        && let Some(left) = left(at, rest_after_harm.value)
+    {
+        return Err(Refusal::Resting {
+            left,
+            lever: rest_after_harm.lever.clone(),
+        });
+    }
+    if let Some((at, last)) = history.last {
+        if last != direction
+            && let Some(left) = left(at, hysteresis.value)
+        {
+            return Err(Refusal::Hysteresis {
+                left,
+                lever: hysteresis.lever.clone(),
+            });
+        }
+        // What a trial finds harmful is put back, and that is a turn too: leave room for it.
+        let turns = within_hour(&history.turns, now);
+        if turns + usize::from(last != direction) + 1 > reversals_per_hour.value {
+            return Err(Refusal::Flapping {
+                turns,
+                lever: reversals_per_hour.lever.clone(),
+            });
+        }
+        if let Some(left) = left(at, cool_down.value) {
+            return Err(Refusal::CoolDown {
+                left,
+                lever: cool_down.lever.clone(),
+            });
+        }
+    }
+    let changes = within_hour(&history.recent, now);
+    if changes >= changes_per_hour.value {
+        return Err(Refusal::HourlyLimit {
+            changes,
+            lever: changes_per_hour.lever.clone(),
+        });
+    }
+    Ok(())
+}
+
+/// Adds a moment; more than `most` need not be known.
+fn note(moments: &mut VecDeque<Instant>, now: Instant, most: usize) {
+    // In order whatever the caller's clock does, so that counting is a search.
+    let now = moments.back().map_or(now, |last| now.max(*last));
+    moments.push_back(now);
+    while moments.len() > most.max(1) {
+        moments.pop_front();
+    }
+}
+
+/// How many of these moments, which are in order, lie within the last hour.
+fn within_hour(moments: &VecDeque<Instant>, now: Instant) -> usize {
+    moments.len() - moments.partition_point(|at| now.saturating_duration_since(*at) >= HOUR)
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Bound, NetnsCookie};
+use crate::{Bound, Cost, NetnsCookie};
+
+mod files;
+mod properties;
 
 const NAME: &str = "net.ipv4.tcp_rmem";
 
@@ -25,6 +28,7 @@ fn tunable(scope: Scope) -> Tunable {
         unit: "bytes".into(),
         about: "".into(),
         bound: Bound::Derived(|_| vec![(0, 10), (0, 100), (50, 1000)]),
+        cost: Cost::ByUnit,
     }
 }
 
@@ -91,12 +95,12 @@ fn rests_between_changes_and_directions() {
         |proposal: &Proposal, ms| governor.decide(proposal, &current(200), &machine(), at(ms));
     assert!(matches!(
         decide(&to(400), 10),
-        Decision::Refuse(Refusal::CoolDown(_))
+        Decision::Refuse(Refusal::CoolDown { .. })
     ));
     assert!(matches!(decide(&to(400), 50), Decision::Apply(_)));
     assert!(matches!(
         decide(&to(100), 50),
-        Decision::Refuse(Refusal::Hysteresis(_))
+        Decision::Refuse(Refusal::Hysteresis { .. })
     ));
     let harm = Proposal {
         urgency: Urgency::Harm,
@@ -119,14 +123,61 @@ fn counts_reversals_and_the_hour() {
     assert_eq!(governor.history(&knob()).unwrap().reversals, 1);
     let later = |s| start + Duration::from_secs(s);
     let lower = to(60);
-    assert_eq!(
+    assert!(matches!(
         governor.decide(&lower, &current(200), &machine(), later(100)),
-        Decision::Refuse(Refusal::HourlyLimit(3))
-    );
+        Decision::Refuse(Refusal::HourlyLimit { changes: 3, .. })
+    ));
     assert!(matches!(
         governor.decide(&lower, &current(200), &machine(), later(3700)),
         Decision::Apply(_)
     ));
+}
+
+#[test]
+fn a_knob_that_turns_keeps_room_for_a_revert_and_then_stays() {
+    let mut governor = governor(Policy::default());
+    let start = Instant::now();
+    let at = |minutes: u64| start + Duration::from_secs(minutes * 60);
+    let decide = |governor: &Governor, target, urgency, minutes| {
+        let proposal = Proposal {
+            urgency,
+            ..to(target)
+        };
+        governor.decide(&proposal, &current(200), &machine(), at(minutes))
+    };
+    let flapping = |turns| {
+        let lever = Policy::default()
+            .origins
+            .lever("governor", "reversals_per_hour");
+        Decision::Refuse(Refusal::Flapping { turns, lever })
+    };
+    governor.changed(&knob(), 1, at(0));
+    governor.changed(&knob(), -1, at(2)); // one turn
+    assert_eq!(decide(&governor, 400, Urgency::Gain, 10), flapping(1));
+    assert!(matches!(
+        decide(&governor, 100, Urgency::Gain, 10),
+        Decision::Apply(_)
+    ));
+    governor.changed(&knob(), 1, at(11)); // put back by a trial: the second
+    for target in [100, 400] {
+        assert_eq!(decide(&governor, target, Urgency::Gain, 20), flapping(2));
+    }
+    assert!(matches!(
+        decide(&governor, 100, Urgency::Harm, 20),
+        Decision::Apply(_)
+    ));
+    assert!(matches!(
+        decide(&governor, 400, Urgency::Gain, 72),
+        Decision::Apply(_)
+    ));
+    // A turn that averts harm is free.
+    governor.changed(&knob(), -1, at(80));
+    governor.excused(&knob());
+    assert!(matches!(
+        decide(&governor, 400, Urgency::Gain, 85),
+        Decision::Apply(_)
+    ));
+    assert_eq!(governor.history(&knob()).unwrap().reversals, 3);
 }
 
 #[test]
@@ -143,7 +194,7 @@ fn the_admins_word_and_harm_stand() {
     governor.harmed(&knob(), now);
     assert!(matches!(
         governor.decide(&to(400), &current(200), &machine(), now),
-        Decision::Refuse(Refusal::Resting(_))
+        Decision::Refuse(Refusal::Resting { .. })
     ));
 }
 
@@ -151,7 +202,12 @@ fn the_admins_word_and_harm_stand() {
 fn modes_and_scope() {
     let now = Instant::now();
     for (mode, wanted) in [
-        (Mode::Observe, Decision::Refuse(Refusal::Observing)),
+        (
+            Mode::Observe,
+            Decision::Refuse(Refusal::Observing {
+                lever: Policy::default().origins.lever("governor", "mode"),
+            }),
+        ),
         (Mode::Advise, Decision::Advise(current(400))),
         (Mode::Auto, Decision::Apply(current(400))),
     ] {
@@ -172,10 +228,10 @@ fn modes_and_scope() {
     governor
         .register(tunable(Scope::Global), "tcp-buffer")
         .unwrap();
-    assert_eq!(
+    assert!(matches!(
         governor.decide(&to(400), &current(200), &machine(), now),
-        Decision::Refuse(Refusal::GlobalDenied)
-    );
+        Decision::Refuse(Refusal::GlobalDenied { .. })
+    ));
 }
 
 proptest! {

@@ -64,19 +64,20 @@ impl Decayed {
         }
     }
 
-    /// Adds what was observed at `now`; what is not finite is left out.
+    /// Adds what was observed at `now`; what is not finite, or so large that its square is not, is left out.
     pub fn add(&mut self, now: Duration, value: f64) {
-        if !value.is_finite() {
+        let keep = self.half_life.factor(self.last, now);
+        let weight = self.weight * keep + 1.0;
+        let off = value - self.mean;
+        let mean = self.mean + off / weight;
+        let deviation = self.deviation * keep + off * (value - mean);
+        if !deviation.is_finite() {
             return;
         }
-        let keep = self.half_life.factor(self.last, now);
         self.last = self.last.max(now);
         self.count += 1;
-        self.weight = self.weight * keep + 1.0;
         self.squares = self.squares * keep * keep + 1.0;
-        let off = value - self.mean;
-        self.mean += off / self.weight;
-        self.deviation = self.deviation * keep + off * (value - self.mean);
+        (self.weight, self.mean, self.deviation) = (weight, mean, deviation);
     }
 
     /// The weighted mean; `None` before the first observation.

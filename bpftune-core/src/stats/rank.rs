@@ -3,6 +3,8 @@
 //! Ranks take the numbers' order only, so bursts and heavy tails cannot carry a result, and the false-alarm rate holds
 //! for any distribution. Small samples are counted exactly, larger ones by the normal approximation.
 
+use std::sync::OnceLock;
+
 use super::{
     normal,
     order::{median_sorted, sorted},
@@ -56,7 +58,7 @@ pub fn shift(before: &[f64], after: &[f64], alpha: f64) -> Option<Shift> {
         .collect();
     let (n, m) = (before.len(), after.len());
     let below = if n.max(m) <= EXACT {
-        below_exact(&mann_whitney_counts(n, m), alpha)
+        below_exact(mann_whitney_counts(n, m), alpha)
     } else {
         let mean = (n * m) as f64 / 2.0;
         let sigma = ((n * m * (n + m + 1)) as f64 / 12.0).sqrt();
@@ -158,21 +160,26 @@ fn below_normal(mean: f64, sigma: f64, alpha: f64) -> usize {
     (mean + normal::quantile(alpha) * sigma).floor().max(0.0) as usize
 }
 
-/// In how many ways each value of U comes about, of all ways to choose n out of n + m ranks.
-fn mann_whitney_counts(n: usize, m: usize) -> Vec<f64> {
-    // ways[j][u]: j of the ranks seen so far chosen, with u pairs in which a chosen one lies above one left out.
-    let mut ways = vec![vec![0.0; n * m + 1]; n + 1];
-    ways[0][0] = 1.0;
-    for seen in 0..n + m {
-        for j in (1..=n.min(seen + 1)).rev() {
-            let left_out = seen + 1 - j;
-            for u in (left_out..=n * m).rev() {
-                let more = ways[j - 1][u - left_out];
-                ways[j][u] += more;
+/// In how many ways each value of U comes about, of all ways to choose n out of n + m ranks. Counted once a pair of sizes: a trial
+/// asks at each look, and its sizes are few.
+fn mann_whitney_counts(n: usize, m: usize) -> &'static [f64] {
+    static COUNTS: [[OnceLock<Vec<f64>>; EXACT + 1]; EXACT + 1] =
+        [const { [const { OnceLock::new() }; EXACT + 1] }; EXACT + 1];
+    COUNTS[n][m].get_or_init(|| {
+        // ways[j][u]: j of the ranks seen so far chosen, with u pairs in which a chosen one lies above one left out.
+        let mut ways = vec![vec![0.0; n * m + 1]; n + 1];
+        ways[0][0] = 1.0;
+        for seen in 0..n + m {
+            for j in (1..=n.min(seen + 1)).rev() {
+                let left_out = seen + 1 - j;
+                for u in (left_out..=n * m).rev() {
+                    let more = ways[j - 1][u - left_out];
+                    ways[j][u] += more;
+                }
             }
         }
-    }
-    ways.swap_remove(n)
+        ways.swap_remove(n)
+    })
 }
 
 /// In how many ways each sum of positive ranks comes about.

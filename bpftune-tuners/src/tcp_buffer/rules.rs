@@ -1,8 +1,10 @@
 //! From signals to proposals: no I/O, no clock.
 
+use std::time::Duration;
+
 use bpftune_core::{
-    Bound, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Urgency, Value, View,
-    learner::{grow_limit, shrink_towards},
+    Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Urgency, Value, View,
+    learner::{Input, Kind, Learner, Reading, Spec, limit},
 };
 
 pub(super) const RECEIVE_LIMITED: &str = "receive-limited";
@@ -19,14 +21,55 @@ const WMEM_MAX: &str = "net.core.wmem_max";
 /// The kernel's autotuning wants twice the window that a round trip fills, so that slow start can
 /// double it (tcp_rcv_space_adjust, tcp_sndbuf_expand).
 const HEADROOM: f64 = 2.0;
-/// The rate was measured under the limit, so the path's own is unknown: guess twice as much.
-const GROWTH: f64 = 2.0;
 /// Buffer bytes per payload byte where the kernel does not say (skb overhead).
 const OVERHEAD: f64 = 2.0;
 
 /// The tuner. It remembers nothing: all it needs is in the signal and the view.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TcpBuffer;
+#[derive(Clone, Debug)]
+pub struct TcpBuffer {
+    learner: Spec,
+}
+
+impl Default for TcpBuffer {
+    /// With `limit`. The rate was measured under the limit, so the path's own is unknown: guess twice as much.
+    fn default() -> TcpBuffer {
+        TcpBuffer {
+            learner: Spec::Limit(limit::Params {
+                growth: 2.0,
+                least: 2.0,
+                most: 8.0,
+            }),
+        }
+    }
+}
+
+impl TcpBuffer {
+    /// With a learner of choice for the buffer limits: one that takes a need or pressure (`limit`, `step`, `aimd`).
+    ///
+    /// # Errors
+    /// Says what is wrong with the learner, and which would do.
+    pub fn new(learner: Spec) -> Result<TcpBuffer, String> {
+        learner.check_for(super::NAME, &[Kind::Need])?;
+        Ok(TcpBuffer { learner })
+    }
+
+    /// The learner's next value of a knob, whole. Those of this tuner keep no state: the knob's value is all of it.
+    fn next(&self, value: i64, original: i64, reading: Reading) -> Option<i64> {
+        let input = Input {
+            at: Duration::ZERO,
+            value: value as f64,
+            original: original as f64,
+            // Back at most to where it started; the governor knows the upper bound.
+            low: value.min(original) as f64,
+            high: i64::MAX as f64,
+            reading,
+            harm: None,
+        };
+        Learner::new(self.learner.clone(), 0)
+            .next(&input)
+            .map(|target| target as i64)
+    }
+}
 
 /// The most one socket's buffer limit may be: a 64th of memory (twice what the kernel derives at
 /// boot), and a quarter of what TCP as a whole has left before it is under pressure.
@@ -71,6 +114,7 @@ impl Tuner for TcpBuffer {
                 unit: unit.into(),
                 about: about.into(),
                 bound: Bound::Derived(bound),
+                cost: Cost::ByUnit,
             };
         vec![
             tunable(
@@ -118,17 +162,26 @@ impl Tuner for TcpBuffer {
         ]
     }
 
+    fn check_learner(&self, learner: &Spec) -> Result<(), String> {
+        TcpBuffer::new(learner.clone()).map(drop)
+    }
+
+    fn set_learner(&mut self, learner: Option<&Spec>) {
+        let wanted = learner.and_then(|learner| TcpBuffer::new(learner.clone()).ok());
+        *self = wanted.unwrap_or_default();
+    }
+
     fn on_signal(&mut self, signal: &Signal, view: &dyn View) -> Vec<Proposal> {
         match signal.scenario.as_ref() {
-            RECEIVE_LIMITED => receive_limited(signal, view),
-            SEND_LIMITED => send_limited(signal, view),
-            MEMORY_EXCEEDED => memory_exceeded(signal, view),
+            RECEIVE_LIMITED => receive_limited(self, signal, view),
+            SEND_LIMITED => send_limited(self, signal, view),
+            MEMORY_EXCEEDED => memory_exceeded(self, signal, view),
             _ => Vec::new(),
         }
     }
 
     fn on_memory_pressure(&mut self, view: &dyn View) -> Vec<Proposal> {
-        give_back(view, "the host is short of memory (PSI)")
+        give_back(self, view, "the host is short of memory (PSI)")
     }
 }
 
@@ -194,21 +247,29 @@ fn gain(knob: Knob, target: Value, reason: String) -> Vec<Proposal> {
     }]
 }
 
-/// Raises the last number to the measured need, where it is not there yet.
-fn raise(knob: Knob, need: f64, reason: String, view: &dyn View) -> Vec<Proposal> {
+/// Raises the last number to what the learner makes of the measured need.
+fn raise(
+    tuner: &TcpBuffer,
+    knob: Knob,
+    need: f64,
+    reason: String,
+    view: &dyn View,
+) -> Vec<Proposal> {
     let Some(now) = view.value(&knob) else {
         return Vec::new();
     };
-    let limit = u64::try_from(now.last()).unwrap_or(0);
-    let target = grow_limit(limit, need as u64, GROWTH);
-    gain(
-        knob,
-        now.with_last(i64::try_from(target).unwrap_or(i64::MAX)),
-        reason,
-    )
+    let original = view
+        .changed()
+        .into_iter()
+        .find_map(|(changed, original)| (changed == knob).then(|| original.last()))
+        .unwrap_or_else(|| now.last());
+    match tuner.next(now.last(), original, Reading::Need(need.trunc())) {
+        Some(target) => gain(knob, now.with_last(target), reason),
+        None => Vec::new(),
+    }
 }
 
-fn receive_limited(signal: &Signal, view: &dyn View) -> Vec<Proposal> {
+fn receive_limited(tuner: &TcpBuffer, signal: &Signal, view: &dyn View) -> Vec<Proposal> {
     let Some(path) = Path::of(signal) else {
         return Vec::new();
     };
@@ -221,7 +282,7 @@ fn receive_limited(signal: &Signal, view: &dyn View) -> Vec<Proposal> {
     let need = path.bdp() * HEADROOM * overhead;
     let story = path.story(&signal.subject, "receive");
     if path.locked {
-        return raise_locked(RMEM_MAX, "SO_RCVBUF", &path, need, &story, view);
+        return raise_locked(tuner, RMEM_MAX, "SO_RCVBUF", &path, need, &story, view);
     }
     if signal.figure("moderate_rcvbuf") == Some(0.0) {
         let reason = format!("{story}; autotuning is off, so it cannot grow");
@@ -233,22 +294,22 @@ fn receive_limited(signal: &Signal, view: &dyn View) -> Vec<Proposal> {
     let reason = format!(
         "{story}; its window scale bounds what it can use, later connections get all of it"
     );
-    raise(knob(RMEM, signal), need, reason, view)
+    raise(tuner, knob(RMEM, signal), need, reason, view)
 }
 
-fn send_limited(signal: &Signal, view: &dyn View) -> Vec<Proposal> {
+fn send_limited(tuner: &TcpBuffer, signal: &Signal, view: &dyn View) -> Vec<Proposal> {
     let Some(path) = Path::of(signal) else {
         return Vec::new();
     };
     let need = path.bdp() * HEADROOM * OVERHEAD;
     let story = path.story(&signal.subject, "send");
     if path.locked {
-        return raise_locked(WMEM_MAX, "SO_SNDBUF", &path, need, &story, view);
+        return raise_locked(tuner, WMEM_MAX, "SO_SNDBUF", &path, need, &story, view);
     }
     if stale(&path, view, &knob(WMEM, signal)) {
         return Vec::new();
     }
-    raise(knob(WMEM, signal), need, story, view)
+    raise(tuner, knob(WMEM, signal), need, story, view)
 }
 
 /// The limit has been raised since this event was sent.
@@ -260,6 +321,7 @@ fn stale(path: &Path, view: &dyn View, knob: &Knob) -> bool {
 /// The application fixed its buffer. Only where the kernel cut its wish down to the maximum (it keeps
 /// twice what was asked for) does a larger maximum help, and only sockets made later.
 fn raise_locked(
+    tuner: &TcpBuffer,
     name: &str,
     option: &str,
     path: &Path,
@@ -280,10 +342,10 @@ fn raise_locked(
     let reason = format!(
         "{story}; the application fixed it with {option}, which {name} cut down: applications that ask again get more"
     );
-    raise(knob, need / OVERHEAD, reason, view)
+    raise(tuner, knob, need / OVERHEAD, reason, view)
 }
 
-fn memory_exceeded(signal: &Signal, view: &dyn View) -> Vec<Proposal> {
+fn memory_exceeded(tuner: &TcpBuffer, signal: &Signal, view: &dyn View) -> Vec<Proposal> {
     let machine = view.machine();
     let knob = Knob {
         tunable: TCP_MEM.into(),
@@ -292,6 +354,7 @@ fn memory_exceeded(signal: &Signal, view: &dyn View) -> Vec<Proposal> {
     let used = machine.tcp_memory as f64 / 1048576.0;
     if machine.memory_available < machine.memory_total / 4 {
         return give_back(
+            tuner,
             view,
             &format!("TCP holds {used:.0} MiB, its limit, and the host has little memory free"),
         );
@@ -315,18 +378,15 @@ fn memory_exceeded(signal: &Signal, view: &dyn View) -> Vec<Proposal> {
     gain(knob, Value::new(target), reason)
 }
 
-/// Halfway back to the original, for every limit that was raised.
-fn give_back(view: &dyn View, why: &str) -> Vec<Proposal> {
+/// Back towards the original as the learner says, for every limit that was raised.
+fn give_back(tuner: &TcpBuffer, view: &dyn View, why: &str) -> Vec<Proposal> {
     view.changed()
         .into_iter()
         .filter(|(knob, _)| [RMEM, WMEM, RMEM_MAX, WMEM_MAX].contains(&knob.tunable.as_str()))
         .filter_map(|(knob, original)| {
             let now = view.value(&knob)?;
-            let target = shrink_towards(
-                u64::try_from(now.last()).ok()?,
-                u64::try_from(original.last()).ok()?,
-            );
-            let target = now.with_last(i64::try_from(target).ok()?);
+            let target = tuner.next(now.last(), original.last(), Reading::Less)?;
+            let target = now.with_last(target);
             (target != now).then(|| Proposal {
                 knob,
                 target,

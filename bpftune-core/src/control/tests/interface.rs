@@ -122,6 +122,8 @@ fn types_match_the_interface() {
         hooks: Vec::new(),
         tuners: Vec::new(),
         knobs: Vec::new(),
+        config_files: Vec::new(),
+        config_error: None,
     };
     let event = Event::new("", "");
     for (name, keys) in [

@@ -15,6 +15,9 @@ pub(crate) const JOURNAL: u8 = 74;
 /// sysexits.h EX_NOPERM.
 pub(crate) const PRIVILEGE: u8 = 77;
 
+/// sysexits.h EX_CONFIG: the configuration files are refused.
+pub(crate) const CONFIG: u8 = 78;
+
 /// An error with the exit status it deserves.
 pub(crate) struct Failure(pub(crate) u8, pub(crate) String);
 
@@ -28,6 +31,7 @@ impl<E: Into<Error>> From<E> for Failure {
             Error::Journal(_) => JOURNAL,
             Error::NoDaemon { .. } => UNAVAILABLE,
             Error::Denied(_) => PRIVILEGE,
+            Error::Config(_) => CONFIG,
             _ => FAILED,
         };
         Failure(status, error.to_string())

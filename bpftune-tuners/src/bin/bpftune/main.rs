@@ -2,6 +2,7 @@
 
 mod act;
 mod classic;
+mod config;
 mod diff;
 mod doctor;
 mod exit;
@@ -30,7 +31,7 @@ use crate::exit::Failure;
     arg_required_else_help = true,
     after_help = "\
 The flags of the classic bpftune work too, without a command: -s -S -d -D -a -c -l -L -p -q -r -R -P -V. \
-Exit statuses: 0 done, 1 failed, 2 wrong words, 66 no such thing, 69 no daemon, 74 journal, 77 not permitted."
+Exit statuses: 0 done, 1 failed, 2 wrong words, 66 no such thing, 69 no daemon, 74 journal, 77 not permitted, 78 configuration."
 )]
 struct Cli {
     /// The journal's directory
@@ -86,9 +87,14 @@ enum Verb {
     Resume(act::MaybeTuner),
     /// What this kernel and these privileges allow, hook by hook, and the way out
     Doctor(out::Json),
+    /// The configuration files: every key, what is wrong, what holds
+    Config(config::Args),
 }
 
 fn main() -> ExitCode {
+    if let Some(status) = bpftune_core::reverter::run_if_asked() {
+        return status;
+    }
     let result = match classic::wanted(std::env::args_os()) {
         Some(args) => classic::main(args),
         None => command(Cli::parse()),
@@ -127,6 +133,7 @@ fn command(cli: Cli) -> exit::Outcome {
         Verb::Pause(args) => act::pause(&args, &control),
         Verb::Resume(args) => act::resume(&args, &control),
         Verb::Doctor(args) => doctor::doctor(args),
+        Verb::Config(args) => config::config(args),
     }
 }
 
@@ -168,6 +175,7 @@ mod tests {
             exit::UNAVAILABLE,
             exit::JOURNAL,
             exit::PRIVILEGE,
+            exit::CONFIG,
         ] {
             assert!(
                 PAGE.contains(&format!("| {status} |")),

@@ -1,25 +1,33 @@
 //! `bpftune run`, and what every way to run the daemon shares.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use bpftune_core::{
+    config::{Config, Live, Overrides},
     control::Access,
     engine::{Engine, Registration, Settings},
-    governor::{Mode, Policy},
+    governor::{ExitPolicy, Mode},
     journal::Retention,
     privilege,
 };
 use clap::builder::PossibleValuesParser;
 use tracing_subscriber::EnvFilter;
 
-use crate::exit::{self, Failure, Outcome};
+use crate::{
+    config,
+    exit::{self, Failure, Outcome},
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// observe: count only; advise: propose and record, write nothing; auto: write
-    #[arg(long, default_value_t = Mode::Auto, value_parser = PossibleValuesParser::new(["observe", "advise", "auto"])
+    /// observe: count only; advise: propose and record, write nothing; auto: write. Overrides the configuration, and
+    /// nothing goes further
+    #[arg(long, value_parser = PossibleValuesParser::new(["observe", "advise", "auto"])
         .map(|mode| mode.parse::<Mode>().expect("one of the possible values")))]
-    mode: Mode,
+    mode: Option<Mode>,
     /// Leave the values as they are on exit (`bpftune revert` restores them later)
     #[arg(long)]
     keep: bool,
@@ -34,8 +42,10 @@ pub(crate) struct Args {
     #[arg(long)]
     no_global: bool,
     /// Most changes of one parameter in one namespace in an hour
-    #[arg(long, value_name = "N", default_value_t = Policy::default().changes_per_hour)]
-    changes_per_hour: usize,
+    #[arg(long, value_name = "N")]
+    changes_per_hour: Option<usize>,
+    #[command(flatten)]
+    directory: config::Directory,
     /// Log every signal
     #[arg(short, long)]
     debug: bool,
@@ -55,28 +65,84 @@ pub(crate) fn run(args: Args, state_dir: PathBuf, control: PathBuf) -> Outcome {
         netns,
         no_global,
         changes_per_hour,
+        directory,
         debug,
     } = args;
     log_to(debug, std::io::stderr);
     check_privilege()?;
-    let registrations = load(|name| tuner.is_empty() || tuner.iter().any(|t| t == name))?;
-    let policy = Policy {
-        mode,
-        changes_per_hour,
-        global: !no_global,
-        ..Policy::default()
-    };
+    let live = Live::new(
+        directory.files(),
+        Overrides {
+            mode,
+            no_global,
+            changes_per_hour,
+            max_step: None,
+            exit: keep.then_some(ExitPolicy::Keep),
+        },
+    )?;
+    let named = |name: &str| tuner.iter().any(|wanted| wanted == name);
+    let registrations = load(|name| {
+        if tuner.is_empty() {
+            enabled(&live, name)
+        } else {
+            named(name)
+        }
+    })?;
+    let from_files = settings(live, state_dir, control, !tuner.is_empty());
     let settings = Settings {
-        policy,
+        only_netns: if netns.is_empty() {
+            from_files.only_netns.clone()
+        } else {
+            netns
+        },
+        ..from_files
+    };
+    until_told(Engine::new(settings, registrations)?, started)
+}
+
+/// Whether the files let a tuner run.
+pub(crate) fn enabled(live: &Live, tuner: &str) -> bool {
+    live.loaded
+        .config
+        .tuner
+        .get(tuner)
+        .is_none_or(|section| section.enabled)
+}
+
+/// What the files say. `left_out`: there are tuners that they may name and that do not run.
+pub(crate) fn settings(
+    live: Live,
+    state_dir: PathBuf,
+    control: PathBuf,
+    left_out: bool,
+) -> Settings {
+    let Config {
+        daemon,
+        journal,
+        control: groups,
+        ..
+    } = &live.loaded.config;
+    Settings {
+        policy: live.policy(),
         state_dir,
         control: Some(control),
-        access: Access::default(),
+        access: Access {
+            readers: groups.read_group.clone(),
+            writers: groups.write_group.clone(),
+        },
         query_port: None,
-        retention: Retention::default(),
-        keep,
-        only_netns: netns,
-    };
-    until_told(Engine::new(settings, registrations)?, started, mode, keep)
+        retention: Retention {
+            age: Duration::from_secs(journal.keep_days * 24 * 3600),
+            decisions: journal.keep_decisions,
+        },
+        exit: live.exit(),
+        trial: live.trial(),
+        watchdog: live.watchdog(),
+        reverter: Some("/proc/self/exe".into()),
+        only_netns: daemon.netns.clone(),
+        other_tuners: left_out,
+        config: Some(live),
+    }
 }
 
 /// Sets the log up: one line an event, to `writer`.
@@ -105,18 +171,17 @@ pub(crate) fn load(wanted: impl Fn(&str) -> bool) -> Result<Vec<Registration>, F
 }
 
 /// Gives up what is not needed any more and runs until told to end.
-pub(crate) fn until_told(engine: Engine, started: Instant, mode: Mode, keep: bool) -> Outcome {
+pub(crate) fn until_told(engine: Engine, started: Instant) -> Outcome {
     privilege::drop_rest()?;
+    let mode = engine.mode();
+    let at_end = match engine.exit() {
+        ExitPolicy::Keep => "keeps changed values",
+        ExitPolicy::Restore => "restores every value",
+        ExitPolicy::RestoreIfWorse => "keeps what its trial found better, restores the rest",
+    };
     engine.run(|| {
         let ms = started.elapsed().as_millis();
-        tracing::info!(
-            "ready after {ms} ms, mode {mode}; {} on exit",
-            if keep {
-                "keeps changed values"
-            } else {
-                "restores every value"
-            }
-        );
+        tracing::info!("ready after {ms} ms, mode {mode}; {at_end} on exit");
         // Fails only where no service manager asked.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     })?;

@@ -6,6 +6,7 @@ use bpftune_core::{
     Error,
     control::{self, Client, Decision, Explanation, Status},
     journal::{DecisionId, Journal},
+    trial::Record,
 };
 use serde_json::json;
 
@@ -48,6 +49,13 @@ pub(crate) fn status(args: Json, control: &Path) -> Outcome {
             status.state_dir,
             status.map_bytes / 1024
         );
+        match &status.config_files[..] {
+            [] => println!("configuration: no files, the defaults hold"),
+            files => println!("configuration: {}", files.join(", ")),
+        }
+        if let Some(error) = &status.config_error {
+            println!("CONFIGURATION REFUSED, the one before holds: {error}");
+        }
         let hooks: Vec<_> = status
             .hooks
             .iter()
@@ -192,6 +200,13 @@ pub(crate) fn explain(args: &Explain, control: &Path, state_dir: &Path) -> Outco
             &decision.outcome
         };
         println!("  did it help? {helped}");
+        let trial = decision
+            .trial
+            .as_deref()
+            .and_then(|text| serde_json::from_str::<Record>(text).ok());
+        for sentence in trial.iter().flat_map(Record::sentences) {
+            println!("    {sentence}");
+        }
         if let Some(signal) = decision
             .signal
             .as_deref()

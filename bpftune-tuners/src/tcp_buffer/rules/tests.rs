@@ -90,12 +90,14 @@ fn set(signal: &mut Signal, name: &str, value: f64) {
 #[test]
 fn raises_the_side_that_starves() {
     let view = recorded();
-    let receive = TcpBuffer.on_signal(&signal(RECEIVE_LIMITED, 131072.0, 3.2e6, 20_000.0), &view);
+    let receive =
+        TcpBuffer::default().on_signal(&signal(RECEIVE_LIMITED, 131072.0, 3.2e6, 20_000.0), &view);
     assert_eq!(receive.len(), 1);
     assert_eq!(receive[0].knob, at(RMEM, NETNS));
     // 3.2 MB/s x 20 ms = 64 KB in flight; x 2 headroom x 2 overhead x 2 growth.
     assert_eq!(receive[0].target, Value::new([4096, 131072, 512_000]));
-    let send = TcpBuffer.on_signal(&signal(SEND_LIMITED, 16384.0, 0.6e6, 20_000.0), &view);
+    let send =
+        TcpBuffer::default().on_signal(&signal(SEND_LIMITED, 16384.0, 0.6e6, 20_000.0), &view);
     assert_eq!(send[0].knob, at(WMEM, NETNS));
     assert_eq!(send[0].target.last(), 96_000);
     assert!(
@@ -111,7 +113,7 @@ fn a_late_event_raises_nothing_twice() {
     view.values
         .insert(at(RMEM, NETNS), Value::new([4096, 131072, 512_000]));
     assert_eq!(
-        TcpBuffer.on_signal(&signal(RECEIVE_LIMITED, 131072.0, 3.2e6, 20_000.0), &view),
+        TcpBuffer::default().on_signal(&signal(RECEIVE_LIMITED, 131072.0, 3.2e6, 20_000.0), &view),
         []
     );
 }
@@ -120,7 +122,7 @@ fn a_late_event_raises_nothing_twice() {
 fn switches_autotuning_on_where_it_is_off() {
     let mut off = signal(RECEIVE_LIMITED, 131072.0, 3.2e6, 20_000.0);
     set(&mut off, "moderate_rcvbuf", 0.0);
-    let proposals = TcpBuffer.on_signal(&off, &recorded());
+    let proposals = TcpBuffer::default().on_signal(&off, &recorded());
     assert_eq!(
         (&proposals[0].knob, &proposals[0].target),
         (&at(MODERATE, NETNS), &Value::from(1))
@@ -133,13 +135,13 @@ fn a_fixed_buffer_is_the_applications_choice_unless_it_was_cut_down() {
     let mut fixed = signal(SEND_LIMITED, 100_000.0, 5e6, 20_000.0);
     set(&mut fixed, "locked", 1.0);
     assert_eq!(
-        TcpBuffer.on_signal(&fixed, &view),
+        TcpBuffer::default().on_signal(&fixed, &view),
         [],
         "smaller than the maximum: chosen so"
     );
     let mut cut = signal(SEND_LIMITED, 425_984.0, 20e6, 20_000.0);
     set(&mut cut, "locked", 1.0);
-    let proposals = TcpBuffer.on_signal(&cut, &view);
+    let proposals = TcpBuffer::default().on_signal(&cut, &view);
     assert_eq!(proposals[0].knob, at(WMEM_MAX, HOST));
     assert_eq!(proposals[0].target, Value::from(1_600_000));
 }
@@ -151,7 +153,7 @@ fn tcp_memory_rises_only_where_memory_is_free() {
         scenario: MEMORY_EXCEEDED.into(),
         ..signal(RECEIVE_LIMITED, 1.0, 1.0, 1.0)
     };
-    let proposals = TcpBuffer.on_signal(&exceeded, &view);
+    let proposals = TcpBuffer::default().on_signal(&exceeded, &view);
     assert_eq!(proposals[0].knob, at(TCP_MEM, HOST));
     assert_eq!(proposals[0].target, Value::new([1500, 3000, 4500]));
 
@@ -159,7 +161,7 @@ fn tcp_memory_rises_only_where_memory_is_free() {
     view.values
         .insert(at(RMEM, NETNS), Value::new([4096, 131072, 1_131_072]));
     view.originals = vec![(at(RMEM, NETNS), Value::new([4096, 131072, 131072]))];
-    let proposals = TcpBuffer.on_signal(&exceeded, &view);
+    let proposals = TcpBuffer::default().on_signal(&exceeded, &view);
     assert_eq!(proposals[0].target, Value::new([4096, 131072, 631_072]));
     assert_eq!(proposals[0].urgency, Urgency::Harm);
 }
@@ -172,7 +174,7 @@ fn gives_back_under_memory_pressure_until_all_is_back() {
     view.values
         .insert(at(WMEM, NETNS), original.with_last(64 << 20));
     for _ in 0..40 {
-        for proposal in TcpBuffer.on_memory_pressure(&view) {
+        for proposal in TcpBuffer::default().on_memory_pressure(&view) {
             view.values.insert(proposal.knob, proposal.target);
         }
     }
@@ -190,7 +192,7 @@ fn steps_to(need: u64, start: u64) -> (usize, u64) {
             return (step, limit);
         }
         let window = limit as f64 / 2.0;
-        let proposals = TcpBuffer.on_signal(
+        let proposals = TcpBuffer::default().on_signal(
             &signal(RECEIVE_LIMITED, limit as f64, window * 50.0, 20_000.0),
             &view,
         );
@@ -216,4 +218,30 @@ proptest! {
         prop_assert!(bound >= 0 && bound as u64 <= total / 64);
         prop_assert!(bound as u64 <= machine.tcp_memory_pressure.saturating_sub(used) / 4);
     }
+}
+
+#[test]
+fn another_learner_can_be_chosen_and_one_that_cannot_learn_here_is_refused() {
+    let spec = |json: &str| serde_json::from_str::<Spec>(json).unwrap();
+    let mut step = TcpBuffer::new(spec(r#"{"name": "step", "rate": 0.25}"#)).unwrap();
+    let mut view = recorded();
+    let starved = signal(RECEIVE_LIMITED, 131072.0, 3.2e6, 20_000.0);
+    assert_eq!(step.on_signal(&starved, &view)[0].target.last(), 163_840);
+    view.originals = vec![(at(RMEM, NETNS), Value::new([4096, 131072, 131072]))];
+    view.values
+        .insert(at(RMEM, NETNS), Value::new([4096, 131072, 140_000]));
+    assert_eq!(
+        step.on_memory_pressure(&view)[0].target.last(),
+        131_072,
+        "never below where it started"
+    );
+    let mut aimd = TcpBuffer::new(spec(r#"{"name": "aimd"}"#)).unwrap();
+    let starved = signal(RECEIVE_LIMITED, 140_000.0, 3.2e6, 20_000.0);
+    assert_eq!(
+        aimd.on_signal(&starved, &view)[0].target.last(),
+        172_768,
+        "a quarter of the original more"
+    );
+    let error = TcpBuffer::new(spec(r#"{"name": "hill-climb"}"#)).unwrap_err();
+    assert!(error.contains("limit, step, aimd"), "{error}");
 }

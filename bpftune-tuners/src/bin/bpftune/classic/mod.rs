@@ -10,10 +10,10 @@ mod syslog;
 use std::{ffi::OsString, time::Instant};
 
 use bpftune_core::{
-    control::{Access, Query},
+    config::{Files, Live, Overrides},
+    control::Query,
     engine::{Engine, Settings},
-    governor::{Mode, Policy},
-    journal::Retention,
+    governor::ExitPolicy,
     near::nearest,
 };
 use clap::Parser;
@@ -111,7 +111,28 @@ fn daemon(args: Args) -> Outcome {
     if args.legacy || args.cgroup.is_some() {
         tracing::info!("--legacy and --cgroup are not needed: each hook falls back by itself");
     }
-    let registrations = run::load(|name| allowed.is_empty() || allowed.iter().any(|a| a == name))?;
+    let exit = if args.rollback {
+        ExitPolicy::Restore
+    } else {
+        ExitPolicy::Keep
+    };
+    let live = Live::new(
+        Files::default(),
+        Overrides {
+            no_global: args.no_global,
+            max_step: args.learning_rate.and_then(step),
+            exit: Some(exit),
+            ..Overrides::default()
+        },
+    )?;
+    let named = |name: &str| allowed.iter().any(|wanted| wanted == name);
+    let registrations = run::load(|name| {
+        if allowed.is_empty() {
+            run::enabled(&live, name)
+        } else {
+            named(name)
+        }
+    })?;
     let abouts = registrations
         .iter()
         .flat_map(|r| {
@@ -122,19 +143,15 @@ fn daemon(args: Args) -> Outcome {
                 .map(move |t| (t.name.to_string(), about.to_string()))
         })
         .collect();
+    let from_files = run::settings(live, args.state_dir, args.control, !allowed.is_empty());
     let settings = Settings {
-        policy: Policy {
-            global: !args.no_global,
-            max_step: args.learning_rate.and_then(step),
-            ..Policy::default()
-        },
-        state_dir: args.state_dir,
-        control: Some(args.control),
-        access: Access::default(),
         query_port: args.port,
-        retention: Retention::default(),
-        keep: !args.rollback,
-        only_netns: args.netns,
+        only_netns: if args.netns.is_empty() {
+            from_files.only_netns.clone()
+        } else {
+            args.netns
+        },
+        ..from_files
     };
     let mut engine = Engine::new(settings, registrations)?;
     let mut phrases = phrases::Phrases::new(abouts);
@@ -146,7 +163,7 @@ fn daemon(args: Args) -> Outcome {
     support_lines(&engine.hook_faults())
         .iter()
         .for_each(|line| tracing::info!("{line}"));
-    run::until_told(engine, started, Mode::Auto, !args.rollback)
+    run::until_told(engine, started)
 }
 
 /// The share of the present value that one change may add or take: 2^-(6 - rate), as the peer's.

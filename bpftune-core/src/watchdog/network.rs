@@ -1,0 +1,212 @@
+//! Retransmission storms and dropped packets, where changes were made.
+
+use std::{collections::HashMap, fs, time::Instant};
+
+use super::{Harm, HarmSource};
+use crate::{
+    Figure, NetnsCookie,
+    netns::Namespaces,
+    trial::{Counter, ProcMeter, Snapshot},
+};
+
+/// Looks in a row that must find it: a connection that is let go overshoots once, for some round trips.
+const LOOKS: u32 = 3;
+/// Segments that a look must have seen.
+const MIN_SEGMENTS: f64 = 200.0;
+
+#[derive(Debug)]
+struct Place {
+    last: Snapshot,
+    /// Share of segments sent again since the namespace was made: what is usual there.
+    usual_retransmits: f64,
+    storms: u32,
+    drops: u32,
+}
+
+/// In each namespace with recent changes.
+#[derive(Debug)]
+pub struct Network {
+    retransmits: f64,
+    drops: f64,
+    places: HashMap<NetnsCookie, Place>,
+    backlog: Option<(Instant, f64, u32)>,
+}
+
+impl Network {
+    /// With the share of segments sent again and the drops a second that are too many.
+    #[must_use]
+    pub fn new(retransmits: f64, drops: f64) -> Network {
+        Network {
+            retransmits,
+            drops,
+            places: HashMap::new(),
+            backlog: None,
+        }
+    }
+
+    /// A namespace's look: what rose there, if for long enough.
+    fn judge(&mut self, netns: NetnsCookie, now: Snapshot) -> Option<(String, Figure)> {
+        let [segments, again, dropped] = [0, 1, 2].map(|i| now.values[i]);
+        let Some(place) = self.places.get_mut(&netns) else {
+            self.places.insert(
+                netns,
+                Place {
+                    usual_retransmits: again / segments.max(1.0),
+                    last: now,
+                    storms: 0,
+                    drops: 0,
+                },
+            );
+            return None;
+        };
+        let seconds = now.at.duration_since(place.last.at).as_secs_f64();
+        if seconds < 0.1 {
+            return None;
+        }
+        let sent = segments - place.last.values[0];
+        let share = (again - place.last.values[1]) / sent.max(1.0);
+        let drops = (dropped - place.last.values[2]) / seconds;
+        place.last = now;
+        let storm = sent >= MIN_SEGMENTS
+            && share >= self.retransmits
+            && share >= place.usual_retransmits * 2.0;
+        place.storms = if storm { place.storms + 1 } else { 0 };
+        place.drops = if drops >= self.drops {
+            place.drops + 1
+        } else {
+            0
+        };
+        if place.storms >= LOOKS {
+            let what = format!(
+                "{:.0} % of the TCP segments are sent again, {:.0} % is usual",
+                share * 100.0,
+                place.usual_retransmits * 100.0
+            );
+            return Some((what, Figure::new("retransmits", share * 100.0, "%")));
+        }
+        (place.drops >= LOOKS).then(|| {
+            let what = format!("network devices drop {drops:.0} packets a second");
+            (what, Figure::new("drops", drops, "/s"))
+        })
+    }
+
+    /// Packets dropped because a processor's queue was full; of the host as a whole.
+    fn judge_backlog(&mut self, now: Instant) -> Option<Harm> {
+        let total = backlog_drops(&fs::read_to_string("/proc/net/softnet_stat").ok()?);
+        let (at, last, looks) = self.backlog.replace((now, total, 0))?;
+        let rate = (total - last) / now.duration_since(at).as_secs_f64().max(0.1);
+        let looks = if rate >= self.drops { looks + 1 } else { 0 };
+        self.backlog = Some((now, total, looks));
+        (looks >= LOOKS).then(|| Harm {
+            what: format!("the host's receive queues drop {rate:.0} packets a second"),
+            figures: vec![Figure::new("backlog_drops", rate, "/s")],
+        })
+    }
+}
+
+/// The second column of each processor's line, hexadecimal.
+fn backlog_drops(text: &str) -> f64 {
+    text.lines()
+        .filter_map(|line| u32::from_str_radix(line.split_ascii_whitespace().nth(1)?, 16).ok())
+        .map(f64::from)
+        .sum()
+}
+
+impl HarmSource for Network {
+    fn arm(&mut self, now: Instant) {
+        self.places.clear();
+        self.backlog = None;
+        self.judge_backlog(now);
+    }
+
+    fn disarm(&mut self) {
+        self.places.clear();
+    }
+
+    fn harm(
+        &mut self,
+        now: Instant,
+        places: &[NetnsCookie],
+        namespaces: &mut Namespaces,
+    ) -> Option<Harm> {
+        let counters = [
+            Counter::net("Tcp", "OutSegs"),
+            Counter::net("Tcp", "RetransSegs"),
+            Counter::DeviceDrops,
+        ];
+        for &netns in places {
+            // A namespace that has gone can do no harm.
+            let Ok(mut snapshot) = namespaces.within(netns, || {
+                Snapshot::read(&counters, &mut ProcMeter::default())
+            }) else {
+                self.places.remove(&netns);
+                continue;
+            };
+            snapshot.at = now;
+            if let Some((what, figure)) = self.judge(netns, snapshot) {
+                return Some(Harm {
+                    what: format!("in {} {what}", namespaces.place(netns)),
+                    figures: vec![figure],
+                });
+            }
+        }
+        self.judge_backlog(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_storm_is_one_that_lasts_and_is_not_usual() {
+        let start = Instant::now();
+        let at = |second: u64, segments: f64, again: f64, dropped: f64| Snapshot {
+            at: start + Duration::from_secs(second),
+            values: vec![segments, again, dropped],
+        };
+        let netns = NetnsCookie(7);
+        let run = |usual: f64, looks: &[(f64, f64, f64)]| {
+            let mut network = Network::new(0.1, 1000.0);
+            let (mut segments, mut again, mut dropped) = (10_000.0, 10_000.0 * usual, 0.0);
+            let mut found = None;
+            network.judge(netns, at(0, segments, again, dropped));
+            for (i, look) in looks.iter().enumerate() {
+                segments += look.0;
+                again += look.1;
+                dropped += look.2;
+                found = found.or(network.judge(netns, at(1 + i as u64, segments, again, dropped)));
+            }
+            found.map(|(what, _)| what)
+        };
+        let storm = (1000.0, 200.0, 0.0);
+        let calm = (1000.0, 0.0, 0.0);
+        assert!(run(0.0, &[storm; 3]).unwrap().contains("20 %"));
+        assert_eq!(
+            run(0.0, &[storm, storm, calm, storm, storm]),
+            None,
+            "an overshoot"
+        );
+        assert_eq!(run(0.15, &[storm; 5]), None, "a bad path was bad before");
+        assert_eq!(
+            run(0.0, &[(50.0, 40.0, 0.0); 5]),
+            None,
+            "too few segments to say"
+        );
+        assert!(
+            run(0.0, &[(0.0, 0.0, 1500.0); 3])
+                .unwrap()
+                .contains("drop 1500")
+        );
+    }
+
+    #[test]
+    fn reads_hexadecimal_columns() {
+        assert_eq!(
+            backlog_drops("0000000a 00000010 0\n00000001 00000001 0\n"),
+            17.0
+        );
+    }
+}
