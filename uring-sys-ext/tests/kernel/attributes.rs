@@ -212,7 +212,8 @@ fn a_setuid_program_still_changes_ids() {
     std::fs::set_permissions("/tmp/cat", PermissionsExt::from_mode(0o4755)).unwrap();
     let request = Request::new("/tmp/cat", &["cat", "/proc/self/status"]);
     let text = request.with(|a| a.uid(1000)).output();
-    assert_eq!(field(&text, "Uid"), ["1000", "4321", "4321", "4321"]);
+    // busybox gives up what it does not need, all but the saved id.
+    assert_eq!(field(&text, "Uid")[2], "4321", "{text}");
 }
 
 #[test]

@@ -258,7 +258,8 @@ fn direct_slots() {
     for slot in [1, 0] {
         let poll =
             io_uring::opcode::PollAdd::new(io_uring::types::Fixed(slot), libc::POLLIN as u32);
-        assert_eq!(one(&mut ring, poll.build()), libc::POLLIN as i32 | 0x40);
+        let found = one(&mut ring, poll.build());
+        assert!(found > 0 && found & libc::POLLIN as i32 != 0, "{found}");
     }
     wait(first);
     wait(second);

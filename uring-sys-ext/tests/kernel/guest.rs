@@ -228,7 +228,11 @@ pub(crate) fn results(ring: &mut IoUring, count: usize) -> Vec<(u64, i32)> {
         let args = types::SubmitArgs::new().timespec(&limit);
         match ring.submitter().submit_with_args(1, &args) {
             Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
-            result => _ = result.expect("a completion in time"),
+            Err(error) => panic!(
+                "no completion in time ({error}); there were {results:?}, and children are {}",
+                what_children_do()
+            ),
+            Ok(_) => {}
         }
         for completion in ring.completion() {
             results.push((completion.user_data(), completion.result()));
@@ -262,6 +266,14 @@ pub(crate) fn assert_no_child() {
     assert!(children.is_empty(), "{children:?}");
 }
 
+/// Where the kernel has them.
+fn what_children_do() -> String {
+    let stack = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/stack"));
+    let all = children();
+    let each = all.iter().map(|pid| format!("{pid}: {:?}", stack(pid)));
+    each.collect::<Vec<_>>().join("; ")
+}
+
 /// The processes whose parent this process is.
 pub(crate) fn children() -> Vec<i32> {
     let ours = std::process::id().to_string();
@@ -291,7 +303,13 @@ pub(crate) fn apart(work: impl FnOnce()) -> bool {
             if let Err(panic) = &done {
                 let text = panic.downcast_ref::<String>().cloned();
                 let text = text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned()));
-                eprintln!("apart: {}", text.unwrap_or_default());
+                // Not by eprintln!, which the test harness catches, here for nobody.
+                let text = format!("apart: {}\n", text.unwrap_or_default());
+                let mut err = std::mem::ManuallyDrop::new(
+                    // SAFETY: standard error is open, and stays so.
+                    unsafe { File::from_raw_fd(2) },
+                );
+                let _ = io::Write::write_all(&mut *err, text.as_bytes());
             }
             // SAFETY: ends the process, without the exit handlers of its parent.
             unsafe { libc::_exit(i32::from(done.is_err())) }

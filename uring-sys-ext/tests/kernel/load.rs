@@ -276,7 +276,10 @@ impl Memory {
             raw.ioprio = random.pick(&[0x8000, 1, wild as u16]);
         }
         if random.one_in(16) {
-            raw.flags = random.next() as u8 & !Flags::SKIP_SUCCESS.bits();
+            // Before Linux 6.16 one that drains waits for ever where an invalid one comes after it, of whatever
+            // operation: io_uring/io_uring.c, req_need_defer().
+            let not = Flags::SKIP_SUCCESS | Flags::IO_DRAIN;
+            raw.flags = random.next() as u8 & !not.bits();
         }
         if random.one_in(32) {
             raw.buf_index = wild as u16;

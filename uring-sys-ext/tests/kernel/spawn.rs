@@ -34,7 +34,7 @@ fn a_program_runs_and_is_a_child_of_ours() {
 fn arguments_environment_and_exit_status_arrive() {
     guest!();
     let script = "echo $0 $1 $A; exit 0";
-    let text = Request::new("/bin/sh", &["name", "-c", script, "zero", "one"]).output();
+    let text = Request::new("/bin/sh", &["sh", "-c", script, "zero", "one"]).output();
     assert_eq!(text, "zero one b\n");
     assert_eq!(Request::new("/bin/sh", &["sh", "-c", "exit 7"]).ends(), 7);
     assert_eq!(

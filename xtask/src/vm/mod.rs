@@ -79,8 +79,10 @@ pub(crate) enum Verb {
         #[arg(long)]
         check: bool,
     },
-    /// Boot it, run the tests of the uring crates there, and count them
+    /// Boot it, run the tests of uring-sys-ext there, and count them
     Test(TestArgs),
+    /// Boot it, and compare what a process costs by the operation and by other ways
+    Rate,
     /// Boot it into a shell
     Shell {
         /// With lockdep, KASAN and kmemleak
@@ -91,8 +93,11 @@ pub(crate) enum Verb {
 
 #[derive(Args)]
 pub(crate) struct TestArgs {
-    /// Only tests whose name contains this
-    filter: Option<String>,
+    /// Only tests whose name contains one of these
+    filter: Vec<String>,
+    /// Tests of this package
+    #[arg(long, value_name = "NAME", default_value = "uring-sys-ext")]
+    package: String,
     /// On the kernel with lockdep, KASAN and kmemleak
     #[arg(long, conflicts_with = "stock")]
     debug: bool,
@@ -124,6 +129,7 @@ pub(crate) fn run(verb: &Verb) -> Result {
             Ok(())
         }
         Verb::Test(args) => test(args),
+        Verb::Rate => rate(),
         Verb::Shell { debug } => {
             let image = kernel::image(flavour(*debug))?;
             qemu::shell(&image, &initramfs(&[], &[])?)
@@ -145,13 +151,10 @@ fn test(args: &TestArgs) -> Result {
         Some(Stock::Linux6_1) => packages::stock_kernel("6.1")?,
         Some(Stock::Linux6_12) => packages::stock_kernel("6.12")?,
     };
-    let packages: &[&str] = match args.stock {
-        None => &["uring-sys-ext", "uring-process"],
-        Some(_) => &["uring-sys-ext"],
-    };
-    let mut arguments: Vec<&str> = args.filter.as_deref().into_iter().collect();
-    arguments.push("--show-output");
-    let archive = initramfs(&tests(packages)?, &arguments)?;
+    let mut arguments: Vec<&str> = args.filter.iter().map(String::as_str).collect();
+    // Runs of a whole suite again by another executor are the host's business: each takes minutes here.
+    arguments.extend(["--show-output", "--skip", "forced_", "--skip", "again_by_"]);
+    let archive = initramfs(&tests(&args.package)?, &arguments)?;
 
     let mut tally = Tally::default();
     let mut guest = Guest::default();
@@ -168,6 +171,31 @@ fn test(args: &TestArgs) -> Result {
     tally.faults.extend(ran.err());
     tally.faults.extend(guest.fault());
     tally.report()
+}
+
+/// Runs the example of uring-process that measures.
+fn rate() -> Result {
+    const NAME: &str = "kernel_rate";
+    let image = kernel::image(Flavour::Plain)?;
+    let package = ["--package", "uring-process", "--release", "--example", NAME];
+    check(static_cargo("build").args(package))?;
+    let built = target_dir().join(TARGET).join("release/examples");
+    let program = (NAME.to_owned(), built.join(NAME));
+    let archive = initramfs(&[program], &[])?;
+    let mut guest = Guest::default();
+    let mut tally = Tally::default();
+    let limit = Duration::from_secs(600);
+    qemu::run(&image, &archive, "", limit, |line| {
+        match line.strip_prefix("GUEST: ") {
+            Some(said) => guest.read(said, &mut tally),
+            None => println!("{line}"),
+        }
+    })?;
+    tally.faults.extend(guest.fault());
+    match tally.faults.first() {
+        Some(fault) => Err(fault.clone()),
+        None => Ok(()),
+    }
 }
 
 /// What the first process of the machine has said.
@@ -216,13 +244,11 @@ fn target_dir() -> PathBuf {
     root().join("target/guest")
 }
 
-/// Builds the test binaries of packages, with their names.
-fn tests(packages: &[&str]) -> Result<Vec<(String, PathBuf)>> {
+/// Builds the test binaries of a package, with their names.
+fn tests(package: &str) -> Result<Vec<(String, PathBuf)>> {
     let mut command = static_cargo("test");
     command.args(["--no-run", "--message-format=json", "--tests"]);
-    for package in packages {
-        command.args(["--package", package]);
-    }
+    command.args(["--package", package]);
     let output = command
         .stderr(std::process::Stdio::inherit())
         .output()

@@ -91,7 +91,7 @@ pub(crate) fn memory(bench: &mut Bench) -> io::Result<()> {
     let mut found: BTreeMap<usize, Samples> = BTreeMap::new();
     let mut small_on_true = Samples::default();
     // Up and down again, so that the sizes are in turn as well.
-    let repeats = bench.pick(1, 2);
+    let repeats = bench.pick(1, 4);
     for repeat in 0..repeats {
         for at in 0..sizes.len() {
             let bytes = if repeat % 2 == 0 {
@@ -127,7 +127,7 @@ pub(crate) fn memory(bench: &mut Bench) -> io::Result<()> {
                 rivals.push(&mut ours_ids);
                 rivals.push(&mut std_ids);
             }
-            let (count, budget) = bench.pick((150, 1000), (250, 1500));
+            let (count, budget) = bench.pick((150, 1000), (125, 750));
             rounds::blocked(&mut rivals, count, Duration::from_millis(budget), samples)?;
             drop(memory);
         }

@@ -18,7 +18,7 @@ use crate::{
 #[command(arg_required_else_help = true)]
 pub(crate) struct Args {
     /// Print a file with every key, its documentation and its default
-    #[arg(long, conflicts_with = "verb")]
+    #[arg(long)]
     default: bool,
     #[command(flatten)]
     directory: Directory,
@@ -61,10 +61,14 @@ pub(crate) fn config(args: Args) -> Outcome {
         verb,
     } = args;
     match verb {
-        _ if default => {
+        None if default => {
             print!("{}", Config::default_file());
             Ok(())
         }
+        Some(_) if default => Err(Failure(
+            exit::USAGE,
+            "--default stands alone: leave it out, or the word after it".into(),
+        )),
         Some(Verb::Check { paths }) => check(paths, directory.files()),
         Some(Verb::Show(json)) => show(json, &directory.files()),
         None => Err(Failure(
