@@ -36,6 +36,21 @@ pub fn binary() -> Result<PathBuf> {
         })
 }
 
+/// Where the rig is, a daemon that changes what a test tells it to; beside the `bpftune` binary.
+///
+/// # Errors
+/// Where it has not been built.
+pub fn rig() -> Result<PathBuf> {
+    let rig = binary()?.with_file_name("rig");
+    if rig.is_file() {
+        return Ok(rig);
+    }
+    Err(Error::other(
+        "no rig beside bpftune",
+        "build it: cargo build -p lab",
+    ))
+}
+
 /// A running daemon; killed and its state directory removed on drop.
 pub struct Daemon {
     child: Option<Child>,
@@ -186,6 +201,39 @@ impl Daemon {
                 .sum()
         };
         Ok((sum("changes"), sum("reversals")))
+    }
+
+    /// Its reverter's process, 0 where it has none.
+    #[must_use]
+    pub fn reverter(&self) -> u32 {
+        let parent = self.pid();
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        processes
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .find(|pid| {
+                // "42 (bpftune-revert) S 41 ..."
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                stat.rsplit_once(") ")
+                    .and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok())
+                    == Some(parent)
+            })
+            .unwrap_or(0)
+    }
+
+    /// Kills the daemon and its reverter, as an OOM killer or a power cut may: what they left stays.
+    ///
+    /// # Errors
+    /// As [`Daemon::stop`].
+    pub fn kill_with_reverter(&mut self) -> Result<()> {
+        // A stopped daemon does not notice that its reverter is gone.
+        let _ = kill(Pid::from_raw(self.pid() as i32), Signal::SIGSTOP);
+        match self.reverter() {
+            0 => {}
+            reverter => {
+                let _ = kill(Pid::from_raw(reverter as i32), Signal::SIGKILL);
+            }
+        }
+        self.stop(Signal::SIGKILL).map(|_| ())
     }
 
     /// Sends a signal and waits for the end; gives the exit status.

@@ -285,6 +285,44 @@ fn varlinkctl_talks_to_it() {
 }
 
 #[test]
+fn doctor_names_what_is_off_and_the_way_out() {
+    need_root!();
+    let doctor = |without: &str| {
+        let output = Command::new(binary().unwrap())
+            .args(["doctor", "--json"])
+            .env("BPFTUNE_WITHOUT_HOOKS", without)
+            .output()
+            .unwrap();
+        let findings: Vec<Json> = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), findings)
+    };
+    let is_off = |finding: &&Json| finding["ok"] == false;
+    let (code, findings) = doctor("");
+    assert!(findings.len() > 8, "{findings:?}");
+    assert_eq!(code == Some(0), !findings.iter().any(|f| is_off(&f)));
+    let (code, findings) = doctor("receive_space");
+    assert_eq!(code, Some(1));
+    let off = findings
+        .iter()
+        .filter(is_off)
+        .find(|finding| finding["what"].as_str().unwrap().contains("receive_space"))
+        .expect("the hook that is switched off");
+    assert!(
+        off["way_out"]
+            .as_str()
+            .unwrap()
+            .contains("BPFTUNE_WITHOUT_HOOKS"),
+        "{off}"
+    );
+    assert!(
+        findings
+            .iter()
+            .filter(is_off)
+            .all(|f| f["why"].is_string() && f["way_out"].is_string())
+    );
+}
+
+#[test]
 fn hostile_clients_delay_neither_the_engine_nor_others() {
     need_root!();
     let link = starved();

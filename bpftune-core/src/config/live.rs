@@ -53,6 +53,32 @@ impl Live {
         })
     }
 
+    /// What becomes of changes of which a trial cannot tell.
+    #[must_use]
+    pub fn trial(&self) -> trial::Policy {
+        trial::Policy {
+            unclear: self.loaded.config.trial.unclear,
+        }
+    }
+
+    /// The watchdog's part.
+    #[must_use]
+    pub fn watchdog(&self) -> watchdog::Settings {
+        let section = &self.loaded.config.watchdog;
+        watchdog::Settings {
+            enabled: section.enabled,
+            window: section.window,
+            memory_full: section.memory_full / 100.0,
+            io_full: section.io_full / 100.0,
+            retransmits: section.retransmits / 100.0,
+            drops: section.drops as f64,
+            oom_kills: section.oom_kills,
+            rest: section.rest,
+            longest_rest: section.longest_rest,
+            ..watchdog::Settings::default()
+        }
+    }
+
     /// The governor's part.
     #[must_use]
     pub fn policy(&self) -> Policy {
@@ -100,31 +126,6 @@ impl Live {
         self.overrides
             .exit
             .unwrap_or(self.loaded.config.daemon.exit)
-    }
-
-    /// What happens to a change of which its trial cannot tell.
-    #[must_use]
-    pub fn trial(&self) -> trial::Policy {
-        trial::Policy {
-            unclear: self.loaded.config.trial.unclear,
-        }
-    }
-
-    /// When all recent changes are taken back at once.
-    #[must_use]
-    pub fn watchdog(&self) -> watchdog::Settings {
-        let section = &self.loaded.config.watchdog;
-        watchdog::Settings {
-            enabled: section.enabled,
-            window: section.window,
-            memory_full: section.memory_full / 100.0,
-            retransmits: section.retransmits / 100.0,
-            drops: section.drops as f64,
-            oom_kills: section.oom_kills,
-            rest: section.rest,
-            longest_rest: section.longest_rest,
-            ..watchdog::Settings::default()
-        }
     }
 
     /// What differs, line by line, for a log. Keys that a running daemon does not take up say so.

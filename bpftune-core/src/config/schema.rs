@@ -152,7 +152,7 @@ section! {
 }
 
 section! {
-    /// What takes back all recent changes at once when the host does badly. Takes effect at the next start.
+    /// What takes back all recent changes at once when the host does badly.
     pub struct Watchdog {
         /// Whether it watches.
         enabled: bool = true;
@@ -160,6 +160,8 @@ section! {
         window: Duration = s(300), s(10) => s(DAY);
         /// Share of time in which all tasks waited for memory (PSI full, over 10 s) that is too much, in percent.
         memory_full: f64 = 10.0, 0.1 => 100.0;
+        /// The same for disks.
+        io_full: f64 = 50.0, 0.1 => 100.0;
         /// Share of TCP segments sent again that is too much, in percent.
         retransmits: f64 = 10.0, 0.1 => 100.0;
         /// Packets dropped by network devices in a second that are too many.

@@ -21,7 +21,7 @@ pub(super) struct Change {
     /// Why, for the journal and the log.
     pub(super) sentence: String,
     pub(super) signal: Option<Signal>,
-    /// Memory is given back: the governor does not hold the reversal against the knob.
+    /// Memory is given back, or harm averted: the governor does not hold the reversal against the knob.
     pub(super) averts_harm: bool,
     /// The decision that it takes back. Then no trial follows.
     pub(super) reverts: Option<DecisionId>,
@@ -189,7 +189,7 @@ impl Engine {
             return;
         }
         self.start_trial(id, change);
-        if change.signal.is_some() {
+        if !change.averts_harm {
             self.remember(id, change);
         }
     }

@@ -323,8 +323,8 @@ impl Engine {
         self.originals.remove(knob);
         self.written.remove(knob);
         self.trials.remove(knob);
-        self.outcomes.remove(knob);
         self.watchdog.forget(knob);
+        self.outcomes.remove(knob);
         let hold = Hold {
             knob: knob.clone(),
             since: journal::now_ms(),

@@ -72,6 +72,7 @@ impl Engine {
                 (live.loaded, live.first) = (loaded, first);
                 self.settings.exit = live.exit();
                 self.settings.trial = live.trial();
+                self.watchdog.set(live.watchdog());
                 let mut policy = live.policy();
                 if self.scope.is_some() {
                     super::confine(&mut policy);

@@ -30,14 +30,6 @@ impl Engine {
             return Err(error);
         }
         self.next_token += 1;
-        // What an earlier run left raised counts too.
-        for (knob, original) in &self.originals {
-            if let Some((ours, _)) = self.written.get(knob)
-                && self.governor.owner(&knob.tunable) == Some(&name)
-            {
-                self.governor.charge(knob, original, ours);
-            }
-        }
         let plans: HashMap<String, Rc<Plan>> = tuner
             .tunables()
             .into_iter()
@@ -46,6 +38,14 @@ impl Engine {
                 (tunable.name.into_owned(), Rc::new(plan))
             })
             .collect();
+        // What an earlier run left raised counts too.
+        for (knob, original) in &self.originals {
+            if let Some((ours, _)) = self.written.get(knob)
+                && self.governor.owner(&knob.tunable) == Some(&name)
+            {
+                self.governor.charge(knob, original, ours);
+            }
+        }
         self.tuners.push(Registered {
             token,
             tuner,
@@ -118,10 +118,10 @@ impl Engine {
         self.originals.retain(|knob, _| stays(knob));
         self.written.retain(|knob, _| stays(knob));
         self.trials.retain(|knob, _| !wanted(knob));
-        self.outcomes.retain(|knob, _| !wanted(knob));
         for (knob, _) in report.restored.iter().chain(&report.left) {
             self.watchdog.forget(knob);
         }
+        self.outcomes.retain(|knob, _| !wanted(knob));
     }
 
     /// Passes a signal on to those other tuners that listen.

@@ -123,7 +123,6 @@ impl Engine {
             .flat_map(|(_, other)| other.decisions.iter().map(ToString::to_string))
             .collect();
         let (action, why) = trial::decide(record.outcome, &self.settings.trial);
-        self.outcomes.insert(knob.clone(), record.outcome);
         record.action = action;
         record.why = why.into();
         let text = record.summary();
@@ -133,6 +132,7 @@ impl Engine {
         for id in &trial.decisions {
             self.warn_on_error(|me| me.journal.trial(*id, &text, &json));
         }
+        self.outcomes.insert(knob.clone(), record.outcome);
         if let Some(index) = self.owner_index(&knob.tunable) {
             self.tuners[index].tuner.tried(knob, &record);
         }

@@ -89,8 +89,8 @@ impl Engine {
                     count: 1,
                     figures: harm.figures.clone(),
                 }),
-                reverts: Some(newest),
                 averts_harm: true,
+                reverts: Some(newest),
             });
         }
         let done = self.apply_all(&changes).iter().flatten().count();

@@ -122,7 +122,10 @@ const MAX_RECENT: usize = 65_536;
 /// The recent changes and what looks after them.
 pub struct Watchdog {
     settings: Settings,
+    /// The host's first, then those that were added.
     sources: Vec<Box<dyn HarmSource>>,
+    /// How many are the host's.
+    own: usize,
     recent: VecDeque<Recent>,
     armed: bool,
     due: Instant,
@@ -152,6 +155,7 @@ impl Watchdog {
         }
         Watchdog {
             settings,
+            own: sources.len(),
             sources,
             recent: VecDeque::new(),
             armed: false,
@@ -159,6 +163,27 @@ impl Watchdog {
             every: FIRST,
             rests: HashMap::new(),
         }
+    }
+
+    /// Other settings, from now on: thresholds from the next change after a calm window, all else at once.
+    pub fn set(&mut self, settings: Settings) {
+        if settings == self.settings {
+            return;
+        }
+        if !self.armed {
+            let own = self.sources.split_off(self.own);
+            *self = Watchdog {
+                recent: std::mem::take(&mut self.recent),
+                rests: std::mem::take(&mut self.rests),
+                ..Watchdog::new(settings)
+            };
+            self.sources.extend(own);
+            return;
+        }
+        if !settings.enabled {
+            self.forget_all();
+        }
+        self.settings = settings;
     }
 
     /// Looks at one more thing.
