@@ -18,7 +18,7 @@ use crate::{
 #[command(arg_required_else_help = true)]
 pub(crate) struct Args {
     /// Print a file with every key, its documentation and its default
-    #[arg(long, conflicts_with = "verb")]
+    #[arg(long)]
     default: bool,
     #[command(flatten)]
     directory: Directory,
@@ -61,7 +61,8 @@ pub(crate) fn config(args: Args) -> Outcome {
         verb,
     } = args;
     match verb {
-        _ if default => {
+        Some(_) if default => Err(Failure(exit::USAGE, "--default stands alone".into())),
+        None if default => {
             print!("{}", Config::default_file());
             Ok(())
         }
