@@ -68,7 +68,7 @@ impl Amount {
         }
     }
 
-    pub(super) fn in_toml(&self) -> String {
+    pub(super) fn as_toml(&self) -> String {
         match self {
             Amount::Number(number) => number.to_string(),
             _ => format!("\"{self}\""),

@@ -64,14 +64,6 @@ impl Loaded {
             Err(Problems(against.problems))
         }
     }
-
-    /// Where any key of a section was set first.
-    fn section_place(&self, section: &str) -> Option<Place> {
-        let keys = self.origins.0.iter().filter(|((of, _), _)| of == section);
-        keys.map(|(_, place)| place)
-            .min_by_key(|place| (place.line, place.column))
-            .cloned()
-    }
 }
 
 struct Against<'a> {
@@ -83,7 +75,6 @@ struct Against<'a> {
 
 impl Against<'_> {
     fn at(&mut self, place: Option<Place>, message: String, hint: String) {
-        // A section without a key has no place and no effect.
         if let Some(place) = place {
             self.problems.push(Problem::at(place, message).hint(hint));
         }
@@ -106,7 +97,7 @@ impl Against<'_> {
             match tuners.iter().find(|tuner| tuner.name() == name) {
                 None => {
                     if let Some(hint) = self.hint(name, &names, "tuners") {
-                        let place = self.loaded.section_place(&in_file);
+                        let place = self.loaded.origin(&in_file, "").cloned();
                         self.at(place, format!("unknown tuner \"{name}\""), hint);
                     }
                 }
@@ -140,7 +131,7 @@ impl Against<'_> {
                     "no tunable fits"
                 };
                 if let Some(hint) = self.hint(glob.as_str(), &names, "tunables") {
-                    let place = self.loaded.section_place(&in_file);
+                    let place = self.loaded.origin(&in_file, "").cloned();
                     self.at(place, format!("{what} \"{glob}\""), hint);
                 }
                 continue;

@@ -152,6 +152,8 @@ impl Draft {
                 self.at(source, span, error, None);
                 continue;
             }
+            let header = (section_name(map, name), String::new());
+            self.loaded.origins.0.insert(header, source.place(span));
             self.section(source, Some(map), name, table);
         }
     }

@@ -186,6 +186,7 @@ pub struct Loaded {
 /// Where keys were set; those that are missing have their defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins(
+    /// By section and key; that of a section of its own name, `[tuner.NAME]`, has an empty key.
     BTreeMap<(String, String), Place>,
     /// Those that an option of the command line decides.
     BTreeMap<(String, String), &'static str>,

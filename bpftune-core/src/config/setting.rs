@@ -284,7 +284,7 @@ plain! {
             DeValue::String(text) => text.parse().map_err(Wrong::Value),
             _ => Err(wrong_type(value)),
         },
-        super::Amount::in_toml;
+        super::Amount::as_toml;
 }
 
 fn whole(value: &DeValue<'_>) -> Result<i64, Wrong> {

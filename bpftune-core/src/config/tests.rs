@@ -65,7 +65,8 @@ fn every_key_is_printed_documented_and_read() {
             assert!(keys.insert(name));
         }
     }
-    assert_eq!(loaded.origins.0.len(), keys.len());
+    // And the two sections with names of their own.
+    assert_eq!(loaded.origins.0.len(), keys.len() + 2);
     assert_eq!(
         loaded.config.sections().len(),
         Config::default().sections().len() + 2

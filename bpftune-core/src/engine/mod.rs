@@ -137,6 +137,8 @@ pub struct Engine {
     batch: Vec<batch::Change>,
     operator: operator::Operator,
     config_watch: Option<Watch>,
+    /// The machine as it was just now.
+    machine: Option<(Machine, Instant)>,
     /// What the last trial of a knob said.
     outcomes: HashMap<Knob, Outcome>,
     /// The series of signals that go on now, with the windows before the change.
@@ -151,6 +153,9 @@ pub struct Engine {
     pressure: Option<File>,
     _lock: Flock<File>,
 }
+
+/// What is free of memory changes more slowly than signals come.
+const MACHINE_HOLDS: Duration = Duration::from_millis(100);
 
 /// Old decisions deleted before the first signal; more go later.
 const PRUNE_AT_START: usize = 2000;
@@ -250,6 +255,7 @@ impl Engine {
             batch: Vec::new(),
             operator: operator::Operator::default(),
             config_watch: None,
+            machine: None,
             outcomes: HashMap::new(),
             onset: HashMap::new(),
             said: HashMap::new(),
@@ -464,7 +470,7 @@ impl Engine {
 
     /// Takes a signal to a tuner, and what it proposes to the governor.
     fn ask(&mut self, index: usize, signal: &Signal) -> Result<()> {
-        let machine = Machine::now()?;
+        let machine = self.machine()?;
         let proposals = {
             let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
             self.tuners[index].tuner.on_signal(signal, &view)
@@ -473,6 +479,17 @@ impl Engine {
             self.propose(index, Some(signal), proposal, &machine)?;
         }
         Ok(())
+    }
+
+    /// The machine as it is, or was a moment ago: reading it takes longer than a decision.
+    fn machine(&mut self) -> Result<Machine> {
+        let fresh = |(_, at): &&(Machine, Instant)| at.elapsed() < MACHINE_HOLDS;
+        if let Some((machine, _)) = self.machine.as_ref().filter(fresh) {
+            return Ok(machine.clone());
+        }
+        let machine = Machine::now()?;
+        self.machine = Some((machine.clone(), Instant::now()));
+        Ok(machine)
     }
 
     fn memory_pressure(&mut self) -> Result<()> {

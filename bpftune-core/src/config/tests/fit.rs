@@ -69,22 +69,22 @@ fn what_does_not_fit_is_shown_with_line_and_hint() {
     for (text, place, part) in [
         (
             "[tuner.tcp-bufer]\nmode = \"auto\"\n",
-            "2:1",
+            "1:8",
             "did you mean \"tcp-buffer\"?",
         ),
         (
             "[tuner.xyz]\nmode = \"auto\"\n",
-            "2:1",
+            "1:8",
             "the tuners are tcp-buffer",
         ),
         (
             "[tunable.\"net.ipv4.tcp_rmen\"]\nmax = 5000\n",
-            "2:1",
+            "1:10",
             "did you mean \"net.ipv4.tcp_rmem\"?",
         ),
         (
             "[tunable.\"vm.*\"]\nmax = 5000\n",
-            "2:1",
+            "1:10",
             "no tunable fits \"vm.*\"",
         ),
         (
