@@ -43,6 +43,8 @@ macro_rules! section {
         }
     ) => {
         $(#[doc = $doc])+
+        // The same words are printed by `config --default`, where [governor] is a section and no link.
+        #[allow(rustdoc::broken_intra_doc_links)]
         #[derive(Clone, Debug, PartialEq)]
         pub struct $name {
             $( $(#[doc = $field_doc])+ pub $field: $type, )+
