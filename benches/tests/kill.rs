@@ -18,7 +18,10 @@ const PLACES: usize = 6;
 
 /// Each namespace starts from values of its own, so that a mix-up shows.
 fn start_values(place: usize) -> (String, String) {
-    (format!("4096 131072 {}", 600_000 + place), format!("4096 16384 {}", 400_000 + place))
+    (
+        format!("4096 131072 {}", 600_000 + place),
+        format!("4096 16384 {}", 400_000 + place),
+    )
 }
 
 fn values(place: &Netns) -> (String, String) {
@@ -33,7 +36,12 @@ fn journalled(state: &tempfile::TempDir) -> HashSet<(u64, String, String)> {
         .unwrap();
     let rows = rows
         .query_map([], |row| {
-            Ok((row.get::<_, i64>(0)? as u64, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?))
+            Ok((
+                row.get::<_, i64>(0)? as u64,
+                row.get::<_, String>(1)?,
+                row.get(2)?,
+                row.get(3)?,
+            ))
         })
         .unwrap();
     rows.flat_map(|row| {
@@ -56,11 +64,17 @@ fn a_kill_at_any_instant_loses_no_value_in_any_namespace() {
     }
     let refs: Vec<&Netns> = places.iter().collect();
     let state = std::sync::Arc::new(tempfile::tempdir().unwrap());
-    let restored = || places.iter().enumerate().all(|(i, place)| values(place) == start_values(i));
+    let restored = || {
+        places
+            .iter()
+            .enumerate()
+            .all(|(i, place)| values(place) == start_values(i))
+    };
     let mut rng = fastrand::Rng::with_seed(4);
     let (mut changed, mut switched) = (0, 0);
     for round in 0..kills {
-        let mut daemon = Daemon::start_in(&rig().unwrap(), state.clone(), &refs, &["--churn"]).unwrap();
+        let mut daemon =
+            Daemon::start_in(&rig().unwrap(), state.clone(), &refs, &["--churn"]).unwrap();
         std::thread::sleep(Duration::from_micros(rng.u64(0..250_000)));
         // By turns: the reverter restores; or it dies as well, and the next start does, or the command.
         if round % 3 == 0 {
@@ -92,5 +106,8 @@ fn a_kill_at_any_instant_loses_no_value_in_any_namespace() {
         assert!(restored(), "round {round}");
     }
     println!("{kills} kills: {changed} values were changed at the instant, {switched} were not");
-    assert!(changed > kills, "the load must be real: {changed} changed values");
+    assert!(
+        changed > kills,
+        "the load must be real: {changed} changed values"
+    );
 }

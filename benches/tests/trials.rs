@@ -51,7 +51,9 @@ impl Load {
             link.a.spawn(move || {
                 let data = vec![7; 200 << 10];
                 while !stop.load(Ordering::Relaxed) {
-                    let Ok(mut stream) = TcpStream::connect(to) else { continue };
+                    let Ok(mut stream) = TcpStream::connect(to) else {
+                        continue;
+                    };
                     let _ = stream.write_all(&data);
                     let _ = stream.shutdown(std::net::Shutdown::Write);
                     let _ = stream.read(&mut [0]);
@@ -91,7 +93,11 @@ fn logged(daemon: &Daemon, part: &str) -> bool {
 fn until_slowly(what: &str, daemon: &Daemon, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !holds() {
-        assert!(Instant::now() < deadline, "not within 30 s: {what}\n{}", daemon.log().join("\n"));
+        assert!(
+            Instant::now() < deadline,
+            "not within 30 s: {what}\n{}",
+            daemon.log().join("\n")
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -111,9 +117,16 @@ fn verdict(args: &[&str]) -> (Link, Daemon) {
 fn a_harmful_change_is_reverted_by_its_trial() {
     need_root!();
     for layout in [None, Some("--interleaved")] {
-        let args: Vec<&str> = ["--to", "4096 4096 4096"].into_iter().chain(layout).collect();
+        let args: Vec<&str> = ["--to", "4096 4096 4096"]
+            .into_iter()
+            .chain(layout)
+            .collect();
         let (link, daemon) = verdict(&args);
-        assert!(logged(&daemon, "worse: goodput"), "{}", daemon.log().join("\n"));
+        assert!(
+            logged(&daemon, "worse: goodput"),
+            "{}",
+            daemon.log().join("\n")
+        );
         assert_eq!(link.a.sysctl(WMEM).unwrap(), START);
         assert!(logged(&daemon, "its trial says worse"));
     }
@@ -132,8 +145,13 @@ fn what_cannot_be_told_goes_back_where_the_policy_says_so() {
     need_root!();
     // No traffic at all: nothing can be told.
     let link = link();
-    let daemon = start(&[&link.a], &["--to", "4096 16384 5000000", "--unclear-reverts"]);
-    until_slowly("it is taken back", &daemon, || logged(&daemon, "cannot tell: unclear"));
+    let daemon = start(
+        &[&link.a],
+        &["--to", "4096 16384 5000000", "--unclear-reverts"],
+    );
+    until_slowly("it is taken back", &daemon, || {
+        logged(&daemon, "cannot tell: unclear")
+    });
     assert_eq!(link.a.sysctl(WMEM).unwrap(), START);
 }
 
@@ -149,11 +167,20 @@ fn harm_to_the_host_takes_every_recent_change_back_at_once_and_the_tuner_rests()
     let to = "4096 16384 5000000";
     let refs: Vec<&Netns> = places.iter().collect();
     let daemon = start(&refs, &["--to", to, "--harm", harm.to_str().unwrap()]);
-    let all = |value: &str| places.iter().all(|place| place.sysctl(WMEM).unwrap() == value);
+    let all = |value: &str| {
+        places
+            .iter()
+            .all(|place| place.sysctl(WMEM).unwrap() == value)
+    };
     until_slowly("all are changed", &daemon, || all(to));
     std::fs::write(&harm, "the lamps went dark").unwrap();
     until_slowly("all are back", &daemon, || all(START));
-    until("it says so", || logged(&daemon, "the lamps went dark: 5 of 5 recent changes are put back"));
+    until("it says so", || {
+        logged(
+            &daemon,
+            "the lamps went dark: 5 of 5 recent changes are put back",
+        )
+    });
     assert!(logged(&daemon, "rig rests for 600 s"));
 }
 
@@ -169,8 +196,12 @@ impl Thrashing {
         let name = format!("bpftune-test-{}", std::process::id());
         let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
         let place = |wanted: &dyn Fn(&[&str]) -> bool| {
-            let line = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-            line.into_iter().find(|fields| wanted(fields)).map(|fields| PathBuf::from(fields[1]).join(&name))
+            let line = mounts
+                .lines()
+                .map(|line| line.split(' ').collect::<Vec<_>>());
+            line.into_iter()
+                .find(|fields| wanted(fields))
+                .map(|fields| PathBuf::from(fields[1]).join(&name))
         };
         let v2 = place(&|f| f[2] == "cgroup2")?;
         let v1 = place(&|f| f[2] == "cgroup" && f[3].split(',').any(|o| o == "memory"))?;
@@ -222,14 +253,19 @@ fn a_stalled_host_takes_changes_back() {
     need_root!();
     let link = link();
     let Some(mut thrashing) = Thrashing::start() else {
-        eprintln!("SKIP: needs a cgroup v1 memory controller and cgroup v2 to stall something for memory");
+        eprintln!(
+            "SKIP: needs a cgroup v1 memory controller and cgroup v2 to stall something for memory"
+        );
         return;
     };
     let files = thrashing.files.path().to_owned();
     let stalled = || {
         let text = std::fs::read_to_string(files.join("memory")).unwrap_or_default();
         let total = |text: &str| -> f64 {
-            text.lines().last().and_then(|l| l.split_once("total=")).map_or(0.0, |(_, n)| n.trim().parse().unwrap())
+            text.lines()
+                .last()
+                .and_then(|l| l.split_once("total="))
+                .map_or(0.0, |(_, n)| n.trim().parse().unwrap())
         };
         total(&text) / 1e6
     };
@@ -240,16 +276,32 @@ fn a_stalled_host_takes_changes_back() {
         std::thread::sleep(Duration::from_millis(100));
     }
     if stalled() < 0.2 {
-        eprintln!("SKIP: nothing waits for memory on this machine, stalled {} s", stalled());
+        eprintln!(
+            "SKIP: nothing waits for memory on this machine, stalled {} s",
+            stalled()
+        );
         return;
     }
     let daemon = start(
         &[&link.a],
-        &["--to", "4096 16384 5000000", "--pressure", files.to_str().unwrap()],
+        &[
+            "--to",
+            "4096 16384 5000000",
+            "--pressure",
+            files.to_str().unwrap(),
+        ],
     );
-    until_slowly("it is changed", &daemon, || link.a.sysctl(WMEM).unwrap() == "4096 16384 5000000");
-    until_slowly("it is taken back", &daemon, || link.a.sysctl(WMEM).unwrap() == START);
-    assert!(logged(&daemon, "all tasks waited for memory"), "{}", daemon.log().join("\n"));
+    until_slowly("it is changed", &daemon, || {
+        link.a.sysctl(WMEM).unwrap() == "4096 16384 5000000"
+    });
+    until_slowly("it is taken back", &daemon, || {
+        link.a.sysctl(WMEM).unwrap() == START
+    });
+    assert!(
+        logged(&daemon, "all tasks waited for memory"),
+        "{}",
+        daemon.log().join("\n")
+    );
     let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
     let _ = thrashing.child.wait();
 }
@@ -259,14 +311,24 @@ fn a_daemon_that_hangs_is_killed_and_its_changes_go_back() {
     need_root!();
     let link = link();
     let mut daemon = start(&[&link.a], &["--to", "4096 16384 5000000", "--hang"]);
-    until("it is changed", || link.a.sysctl(WMEM).unwrap() == "4096 16384 5000000");
+    until("it is changed", || {
+        link.a.sysctl(WMEM).unwrap() == "4096 16384 5000000"
+    });
     let deadline = Instant::now() + Duration::from_secs(60);
     while link.a.sysctl(WMEM).unwrap() != START {
         assert!(Instant::now() < deadline, "{}", daemon.log().join("\n"));
         std::thread::sleep(Duration::from_millis(200));
     }
-    assert!(logged(&daemon, "gave no sign for 30 s"), "{}", daemon.log().join("\n"));
-    assert_eq!(daemon.stop(Signal::SIGTERM).unwrap(), None, "killed by its reverter");
+    assert!(
+        logged(&daemon, "gave no sign for 30 s"),
+        "{}",
+        daemon.log().join("\n")
+    );
+    assert_eq!(
+        daemon.stop(Signal::SIGTERM).unwrap(),
+        None,
+        "killed by its reverter"
+    );
 }
 
 #[test]
@@ -277,7 +339,9 @@ fn a_reverter_that_is_killed_is_replaced() {
     let first = daemon.reverter();
     assert_ne!(first, 0);
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(first as i32), Signal::SIGKILL).unwrap();
-    until("another is there", || !matches!(daemon.reverter(), 0) && daemon.reverter() != first);
+    until("another is there", || {
+        !matches!(daemon.reverter(), 0) && daemon.reverter() != first
+    });
     daemon.stop(Signal::SIGKILL).unwrap();
     assert_eq!(link.a.sysctl(WMEM).unwrap(), START);
 }
@@ -289,7 +353,9 @@ fn systemd_hears_signs_of_life_only_while_changes_are_on_trial() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notify");
     let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .unwrap();
     let script = dir.path().join("rig");
     let text = format!(
         "#!/bin/sh\nNOTIFY_SOCKET={} WATCHDOG_USEC=6000000 exec {} \"$@\"\n",
@@ -298,8 +364,12 @@ fn systemd_hears_signs_of_life_only_while_changes_are_on_trial() {
     );
     std::fs::write(&script, text).unwrap();
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let daemon =
-        Daemon::start(&script, &[&link.a], &["--to", "4096 16384 5000000", "--watch", "10"]).unwrap();
+    let daemon = Daemon::start(
+        &script,
+        &[&link.a],
+        &["--to", "4096 16384 5000000", "--watch", "10"],
+    )
+    .unwrap();
     let mut heard = Vec::new();
     let mut listen = |seconds: u64| {
         let until = Instant::now() + Duration::from_secs(seconds);
@@ -316,10 +386,17 @@ fn systemd_hears_signs_of_life_only_while_changes_are_on_trial() {
     let never = "WATCHDOG_USEC=18446744073709551615";
     assert_eq!(busy[0], never, "nothing is on trial at the start");
     assert!(busy.contains(&"READY=1".to_owned()), "{busy:?}");
-    assert!(busy.contains(&"WATCHDOG_USEC=6000000".to_owned()), "{busy:?}");
+    assert!(
+        busy.contains(&"WATCHDOG_USEC=6000000".to_owned()),
+        "{busy:?}"
+    );
     let beats = busy.iter().filter(|line| *line == "WATCHDOG=1").count();
     assert!((4..16).contains(&beats), "{busy:?}");
-    assert_eq!(busy.last().unwrap(), never, "and at the end of the window: {busy:?}");
+    assert_eq!(
+        busy.last().unwrap(),
+        never,
+        "and at the end of the window: {busy:?}"
+    );
     assert_eq!(listen(3), Vec::<String>::new(), "idle is silent");
     drop(daemon);
 }
@@ -328,8 +405,16 @@ fn systemd_hears_signs_of_life_only_while_changes_are_on_trial() {
 fn cost(pid: u32) -> (u64, u64) {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let number = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.trim_start_matches(':').split_ascii_whitespace().next().unwrap().parse().unwrap()
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap();
+        line.trim_start_matches(':')
+            .split_ascii_whitespace()
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
     };
     (number("VmRSS"), number("voluntary_ctxt_switches"))
 }
@@ -346,9 +431,15 @@ fn a_thousand_namespaces_cost_under_ten_megabytes_and_no_wakeup() {
         let daemon = start(&refs, &["--to", to, "--watch", "10"]);
         let (mut left, deadline) = (places.len(), Instant::now() + Duration::from_secs(120));
         while left > 0 {
-            assert!(Instant::now() < deadline, "{left} of {count} are not changed yet");
+            assert!(
+                Instant::now() < deadline,
+                "{left} of {count} are not changed yet"
+            );
             std::thread::sleep(Duration::from_millis(500));
-            left = places.iter().filter(|place| place.sysctl(WMEM).unwrap() != to).count();
+            left = places
+                .iter()
+                .filter(|place| place.sysctl(WMEM).unwrap() != to)
+                .count();
         }
         // Trials and the watchdog's window end.
         let mut last = cost(daemon.pid()).1;
@@ -363,7 +454,10 @@ fn a_thousand_namespaces_cost_under_ten_megabytes_and_no_wakeup() {
         }
         std::thread::sleep(Duration::from_secs(5));
         let (kib, switches) = cost(daemon.pid());
-        assert_eq!(switches, last, "{count} namespaces wake it while nothing goes on");
+        assert_eq!(
+            switches, last,
+            "{count} namespaces wake it while nothing goes on"
+        );
         let reverter = cost(daemon.reverter()).0;
         drop(daemon);
         for place in &places {
@@ -373,6 +467,11 @@ fn a_thousand_namespaces_cost_under_ten_megabytes_and_no_wakeup() {
     };
     let (few, _) = run(2);
     let (many, reverter) = run(1000);
-    println!("resident: {few} KiB with 2 namespaces, {many} KiB with 1000; the reverter {reverter} KiB");
-    assert!(many - few < 10 << 10, "{few} KiB with 2 namespaces, {many} KiB with 1000");
+    println!(
+        "resident: {few} KiB with 2 namespaces, {many} KiB with 1000; the reverter {reverter} KiB"
+    );
+    assert!(
+        many - few < 10 << 10,
+        "{few} KiB with 2 namespaces, {many} KiB with 1000"
+    );
 }

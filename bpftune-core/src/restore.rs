@@ -99,6 +99,7 @@ pub(crate) fn restore_these(
 ) -> Report {
     let mut report = Report::default();
     let mut closed = Vec::new();
+    hint(&originals, namespaces);
     for original in originals {
         let knob = original.knob.clone();
         let (state, note, wrote_over) = match whose(namespaces, &original) {
