@@ -63,10 +63,10 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Measure against goals: making processes beside other ways, a journal commit beside a bare write
+    /// Measure against goals: making processes beside other ways, a journal commit beside a bare write, a decision
     Bench {
         /// What is measured
-        #[arg(value_parser = ["journal", "spawn"])]
+        #[arg(value_parser = ["decision", "journal", "spawn"])]
         name: String,
         /// Arguments of the bench: --quick, --json, and others of its own
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

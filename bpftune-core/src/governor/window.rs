@@ -40,7 +40,7 @@ impl FromStr for Zone {
 /// ```
 /// use bpftune_core::governor::{Window, WallTime};
 /// let night: Window = "mon-fri 22:00-06:00".parse().unwrap();
-/// let at = |day, hour| WallTime { day, minute: hour * 60 };
+/// let at = |day, hour: u16| WallTime { day, minute: hour * 60 };
 /// assert!(night.contains(at(0, 23)));
 /// assert!(night.contains(at(5, 5)), "Friday's night goes on into Saturday");
 /// assert!(!night.contains(at(5, 23)));
