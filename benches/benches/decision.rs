@@ -19,6 +19,7 @@ use bpftune_core::{
     governor::{Decision, Governor, Moment, Policy},
     learner::{Input, Learner, Reading, Spec},
     netns::Namespaces,
+    stats::quantile,
     sysctl,
 };
 use bpftune_tuners::tcp_buffer::TcpBuffer;
@@ -245,7 +246,8 @@ impl World {
                     for _ in 0..3 {
                         governor.changed(&knob, 1, before);
                     }
-                    governor.charge(&knob, &value.with_last(65_536), &value);
+                    // A little each: all of them must leave budget for the decisions to come.
+                    governor.charge(&knob, &value.with_last(131_071), &value);
                     values.insert(knob, value);
                 }
             }
@@ -298,7 +300,8 @@ impl World {
 
 struct Row {
     what: &'static str,
-    times: Vec<Duration>,
+    /// Microseconds.
+    times: Vec<f64>,
     proposals: usize,
     applied: usize,
 }
@@ -344,19 +347,17 @@ impl Row {
             let (took, proposals, applied) = world.decide(index, &signal, kernel);
             // The first tenth warms up.
             if turn >= count / 10 {
-                row.times.push(took);
+                row.times.push(took.as_secs_f64() * 1e6);
                 row.proposals += proposals;
                 row.applied += applied;
             }
         }
-        row.times.sort_unstable();
         row
     }
 
     /// Microseconds.
     fn at(&self, share: f64) -> f64 {
-        let last = self.times.len() - 1;
-        self.times[(last as f64 * share).round() as usize].as_secs_f64() * 1e6
+        quantile(&self.times, share).unwrap_or(f64::NAN)
     }
 
     fn holds(&self) -> bool {

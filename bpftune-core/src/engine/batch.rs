@@ -81,9 +81,6 @@ impl Engine {
                 tracing::warn!("{error}");
             }
         }
-        if let Err(error) = self.arm_timer() {
-            tracing::warn!("{error}");
-        }
         done
     }
 

@@ -236,8 +236,25 @@ impl Engine {
     ) -> Result<()> {
         self.carry_out();
         let current = sysctl::read(&mut self.namespaces, knob)?;
+        let why = format!("{reverts} is reverted: {why}");
+        if let Some(change) = self.putting_back(knob, current, value, reverts, &why) {
+            self.apply_all(&[change]);
+        }
+        Ok(())
+    }
+
+    /// The change that puts a knob back, of its owner. `None` where it is there already, or where `current` is not what we
+    /// wrote: then it is left to whoever did.
+    pub(super) fn putting_back(
+        &mut self,
+        knob: &Knob,
+        current: Value,
+        value: &Value,
+        reverts: DecisionId,
+        why: &str,
+    ) -> Option<Change> {
         if current == *value {
-            return Ok(());
+            return None;
         }
         if self
             .written
@@ -245,21 +262,14 @@ impl Engine {
             .is_none_or(|(written, _)| *written != current)
         {
             self.hold(knob, "somebody".into(), current.to_string());
-            return Ok(());
+            return None;
         }
-        let sentence = self.sentence(
-            knob,
-            "put back",
-            "put back",
-            &current,
-            value,
-            &format!("{reverts} is reverted: {why}"),
-        );
+        let sentence = self.sentence(knob, "put back", "put back", &current, value, why);
         let owner = self
             .owner_index(&knob.tunable)
             .map_or("engine", |index| self.tuners[index].tuner.name())
             .to_owned();
-        self.apply_all(&[Change {
+        Some(Change {
             tuner: owner,
             knob: knob.clone(),
             old: current,
@@ -268,8 +278,7 @@ impl Engine {
             signal: None,
             averts_harm: false,
             reverts: Some(reverts),
-        }]);
-        Ok(())
+        })
     }
 
     /// Other processes wrote sysctls.

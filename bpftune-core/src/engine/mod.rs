@@ -508,7 +508,7 @@ impl Engine {
                 self.propose(index, None, proposal, &machine)?;
             }
         }
-        self.arm_timer()
+        Ok(())
     }
 
     /// What was due: windows before changes, windows of trials, the watchdog's look.
@@ -518,10 +518,10 @@ impl Engine {
         if self.watchdog.due().is_some_and(|due| due <= Instant::now()) {
             self.watch(None);
         }
-        self.arm_timer()
+        Ok(())
     }
 
-    /// One timer for everything that is measured; none where nothing is.
+    /// One timer for everything that is measured; none where nothing is. Set once a turn of the loop.
     fn arm_timer(&mut self) -> Result<()> {
         let what = "timerfd_settime";
         let pending = self

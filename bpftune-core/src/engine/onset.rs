@@ -162,7 +162,7 @@ impl Engine {
                 onset.waiting.push(signal.clone());
             }
         }
-        self.arm_timer()
+        Ok(())
     }
 
     /// Ends the windows before changes that are due; where a baseline is complete, its tuner is asked.

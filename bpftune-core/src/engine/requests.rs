@@ -69,8 +69,8 @@ impl Engine {
             .map_err(Error::system("epoll_ctl"))
     }
 
-    /// The end of a turn: changes are carried out, each client's next call is answered, watchers are told. `true`
-    /// where there is more to do without waiting for anything.
+    /// The end of a turn: changes are carried out, each client's next call is answered, the timer is set, watchers are
+    /// told. `true` where there is more to do without waiting for anything.
     pub(super) fn end_turn(&mut self) -> Result<bool> {
         self.carry_out();
         let calls = match &mut self.control {
@@ -88,6 +88,7 @@ impl Engine {
             }
             _ => false,
         };
+        self.arm_timer()?;
         self.publish()?;
         Ok(calls && self.control.as_ref().is_some_and(|c| c.has_calls()))
     }

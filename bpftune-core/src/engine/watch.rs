@@ -56,32 +56,19 @@ impl Engine {
             let Ok(current) = sysctl::read(&mut self.namespaces, knob) else {
                 continue;
             };
-            if current == first.old {
-                continue;
-            }
-            if self
-                .written
-                .get(knob)
-                .is_none_or(|(written, _)| *written != current)
-            {
-                self.hold(knob, "somebody".into(), current.to_string());
-                continue;
-            }
             let why = format!(
                 "the watchdog takes back every recent change ({newest} here): {}",
                 harm.what
             );
-            let sentence = self.sentence(knob, "put back", "put back", &current, &first.old, &why);
+            let Some(change) = self.putting_back(knob, current, &first.old, newest, &why) else {
+                continue;
+            };
             self.governor.harmed(knob, now);
             if !tuners.contains(&first.tuner) {
                 tuners.push(first.tuner.clone());
             }
             changes.push(Change {
-                tuner: first.tuner.clone(),
-                knob: knob.clone(),
-                old: current,
-                new: first.old.clone(),
-                sentence,
+                tuner: first.tuner,
                 signal: Some(Signal {
                     scenario: "watchdog".into(),
                     netns: knob.netns,
@@ -90,7 +77,7 @@ impl Engine {
                     figures: harm.figures.clone(),
                 }),
                 averts_harm: true,
-                reverts: Some(newest),
+                ..change
             });
         }
         let done = self.apply_all(&changes).iter().flatten().count();
