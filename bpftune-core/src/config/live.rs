@@ -167,7 +167,7 @@ impl Live {
 /// Whether only a start takes the key up.
 fn at_start_only(section: &str, key: &str) -> bool {
     match section {
-        "control" | "plugins" => true,
+        "control" | "journal" | "plugins" => true,
         "daemon" => key == "netns",
         _ => section.starts_with("tuner.") && key == "enabled",
     }

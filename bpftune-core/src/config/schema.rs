@@ -176,7 +176,7 @@ section! {
 }
 
 section! {
-    /// How much of the past is kept. What restoring needs is kept in any case.
+    /// How much of the past is kept. What restoring needs is kept in any case. Takes effect at the next start.
     pub struct Journal {
         /// Decisions older than so many days go.
         keep_days: u64 = 90, 1 => 3650;
@@ -196,7 +196,7 @@ section! {
 }
 
 section! {
-    /// Tuners that are loaded at run time. Takes effect at the next start.
+    /// Tuners that are loaded at run time. Reserved: no build loads any yet, so that these keys have no effect.
     pub struct Plugins {
         /// Whether any are loaded.
         enabled: bool = true;
