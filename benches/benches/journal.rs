@@ -16,6 +16,7 @@ use std::{
 use bpftune_core::{
     Knob, NetnsCookie, Value,
     journal::{Journal, NewDecision},
+    stats::quantile,
 };
 use clap::Parser;
 use serde_json::json;
@@ -46,16 +47,15 @@ struct Args {
     bench: bool,
 }
 
+/// Times in microseconds.
 struct Row {
     group: usize,
-    bare: Vec<Duration>,
-    commit: Vec<Duration>,
+    bare: Vec<f64>,
+    commit: Vec<f64>,
 }
 
-/// The share's value of sorted times, microseconds.
-fn at(sorted: &[Duration], share: f64) -> f64 {
-    let last = sorted.len() - 1;
-    sorted[(last as f64 * share).round() as usize].as_secs_f64() * 1e6
+fn at(times: &[f64], share: f64) -> f64 {
+    quantile(times, share).unwrap_or(f64::NAN)
 }
 
 struct Bare {
@@ -144,12 +144,10 @@ fn measure(args: &Args, group: usize) -> Result<Row, Box<dyn std::error::Error>>
             };
         }
         if round >= WARM_UP {
-            row.bare.push(taken[0]);
-            row.commit.push(taken[1]);
+            row.bare.push(taken[0].as_secs_f64() * 1e6);
+            row.commit.push(taken[1].as_secs_f64() * 1e6);
         }
     }
-    row.bare.sort();
-    row.commit.sort();
     Ok(row)
 }
 

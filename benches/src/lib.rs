@@ -25,6 +25,7 @@ mod error;
 pub mod link;
 pub mod netns;
 pub mod scenario;
+pub mod svg;
 pub mod traffic;
 
 pub use error::{Error, Result};

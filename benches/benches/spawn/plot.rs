@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use lab::svg::text;
+
 use crate::report::{Curve, shown};
 
 const WIDTH: f64 = 560.0;
@@ -76,14 +78,6 @@ pub(crate) fn page(curves: &[Curve]) -> String {
     }
     out += "</svg>\n";
     out
-}
-
-fn text(out: &mut String, x: f64, y: f64, anchor: &str, class: &str, words: &str) {
-    let words = words.replace('&', "&amp;").replace('<', "&lt;");
-    let _ = writeln!(
-        out,
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" class=\"{class}\">{words}</text>"
-    );
 }
 
 fn stroke(out: &mut String, class: &str, from: (f64, f64), to: (f64, f64)) {

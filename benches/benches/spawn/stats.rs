@@ -10,15 +10,8 @@ pub(crate) struct Ratio {
     pub(crate) high: f64,
 }
 
-pub(crate) fn quantile(values: &[f64], q: f64) -> f64 {
-    let mut values = values.to_vec();
-    if values.is_empty() {
-        return f64::NAN;
-    }
-    values.sort_by(f64::total_cmp);
-    let at = q * (values.len() - 1) as f64;
-    let (below, above) = (values[at.floor() as usize], values[at.ceil() as usize]);
-    below + (above - below) * at.fract()
+fn quantile(values: &[f64], q: f64) -> f64 {
+    bpftune_core::stats::quantile(values, q).unwrap_or(f64::NAN)
 }
 
 pub(crate) fn median(values: &[f64]) -> f64 {

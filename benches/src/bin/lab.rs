@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bpftune_core::stats;
 use clap::{Parser, ValueEnum};
 use lab::{
     Result,
@@ -144,9 +145,8 @@ fn report(rows: &[Row], args: &Args) {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+fn median(values: &[f64]) -> f64 {
+    stats::median(values).unwrap_or(f64::NAN)
 }
 
 fn tcp_buffer(args: &Args) -> Result<Vec<Row>> {
@@ -194,7 +194,12 @@ fn tcp_buffer(args: &Args) -> Result<Vec<Row>> {
             .collect::<Result<Vec<_>>>()?;
         rows.push(at_least(
             "no bound: next connection's share of hand-sized",
-            median(runs.iter().map(|r| r.share_of_hand_sized).collect()),
+            median(
+                &runs
+                    .iter()
+                    .map(|r| r.share_of_hand_sized)
+                    .collect::<Vec<_>>(),
+            ),
             0.85,
             "",
             json!(runs),
@@ -220,14 +225,14 @@ fn at_one_gigabit(name: &str, runs: &[(f64, Option<f64>, u64)], detail: Json) ->
     vec![
         at_least(
             format!("{name}: share of hand-sized (median of {count})"),
-            median(runs.iter().map(|r| r.0).collect()),
+            median(&runs.iter().map(|r| r.0).collect::<Vec<_>>()),
             0.9,
             "",
             detail,
         ),
         at_most(
             format!("{name}: time to 90 % of hand-sized (median of {count})"),
-            median(times.clone()),
+            median(&times),
             2.0,
             "s",
             json!(times),
@@ -293,14 +298,14 @@ fn already_right(bpftune: &Path) -> Result<Vec<Row>> {
         ),
         at_least(
             "buffers right: throughput on / off (median of 7 pairs)",
-            median(throughput.clone()),
+            median(&throughput),
             0.97,
             "",
             detail(&throughput),
         ),
         at_least(
             "buffers right: connections/s on / off (median of 7 pairs)",
-            median(connections.clone()),
+            median(&connections),
             0.97,
             "",
             detail(&connections),
@@ -473,14 +478,14 @@ fn cost_of_events(bpftune: &Path, link: &Link) -> Result<Vec<Row>> {
                 "BPF cost of an event, {name}, as bpf_stats reports (median of {})",
                 found.len()
             ),
-            median(reported.clone()),
+            median(&reported),
             100.0,
             "ns",
             json!({ "runs": reported, "mbit_per_s": rates }),
         ));
         let told = |what: &str, values: Vec<f64>, goal: &str| Row {
             name: format!("{name}: {what}"),
-            value: median(values.clone()),
+            value: median(&values),
             unit: "ns",
             goal: goal.to_owned(),
             met: true,
@@ -531,7 +536,7 @@ fn cost(bpftune: &Path) -> Result<Vec<Row>> {
     let mut rows = vec![
         at_most(
             "start to ready (median of 5)",
-            median(starts.clone()),
+            median(&starts),
             300.0,
             "ms",
             json!(starts),

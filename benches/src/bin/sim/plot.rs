@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use lab::svg::text;
+
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 320.0;
 const LEFT: f64 = 64.0;
@@ -122,14 +124,6 @@ impl Plot {
         out += "</svg>\n";
         out
     }
-}
-
-fn text(out: &mut String, x: f64, y: f64, anchor: &str, class: &str, words: &str) {
-    let words = words.replace('&', "&amp;").replace('<', "&lt;");
-    let _ = writeln!(
-        out,
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" class=\"{class}\">{words}</text>"
-    );
 }
 
 /// Four to eight round numbers that cover the range.

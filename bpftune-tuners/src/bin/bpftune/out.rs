@@ -1,8 +1,6 @@
 //! Tables for people, JSON for programs.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use bpftune_core::Error;
+use bpftune_core::{Error, journal::now_ms};
 
 use crate::exit::Outcome;
 
@@ -47,12 +45,6 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
         text.push('\n');
     }
     text
-}
-
-pub(crate) fn now_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_millis() as i64)
 }
 
 /// How long ago, in the largest unit that says enough.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::out::now_ms;
+use bpftune_core::journal::now_ms;
 
 /// A number and a unit.
 pub(crate) fn span(text: &str) -> Result<Duration, String> {
