@@ -18,10 +18,7 @@ fn a_cancelled_request_leaves_nothing() {
     guest!();
     let trap = Trap::new();
     let mut ring = ring();
-    let mut request = Request::of_true().argv_at(trap.address());
-    push(&mut ring, &request.entry().user_data(1));
-    ring.submit().unwrap();
-    trap.wait_for_victim();
+    let request = trap.catch(&mut ring, Request::of_true());
     push(&mut ring, &AsyncCancel::new(1).build().user_data(2));
     let mut done = results(&mut ring, 2);
     done.sort_unstable();
@@ -35,10 +32,7 @@ fn one_that_is_held_up_goes_on() {
     guest!();
     let trap = Trap::new();
     let mut ring = ring();
-    let mut request = Request::of_true().argv_at(trap.address());
-    push(&mut ring, &request.entry().user_data(1));
-    ring.submit().unwrap();
-    trap.wait_for_victim();
+    let _request = trap.catch(&mut ring, Request::of_true());
     trap.open();
     let done = results(&mut ring, 1);
     assert!(done[0].1 > 0, "{done:?}");
@@ -148,10 +142,7 @@ fn a_killed_child_is_an_interrupted_request() {
     guest!();
     let trap = Trap::new();
     let mut ring = ring();
-    let mut request = Request::of_true().argv_at(trap.address());
-    push(&mut ring, &request.entry().user_data(1));
-    ring.submit().unwrap();
-    trap.wait_for_victim();
+    let _request = trap.catch(&mut ring, Request::of_true());
     let [child] = children()[..] else {
         panic!("{:?}", children());
     };
@@ -173,10 +164,7 @@ fn a_ring_that_is_closed_ends_what_is_pending() {
     guest!();
     let trap = Trap::new();
     let mut ring = ring();
-    let mut request = Request::of_true().argv_at(trap.address());
-    push(&mut ring, &request.entry().user_data(1));
-    ring.submit().unwrap();
-    trap.wait_for_victim();
+    let _request = trap.catch(&mut ring, Request::of_true());
     drop(ring);
     for _ in 0..500 {
         if children().is_empty() {
@@ -194,10 +182,7 @@ fn a_process_that_ends_takes_what_is_pending_along() {
     assert!(apart(|| {
         let trap = Trap::new();
         let mut ring = ring();
-        let mut request = Request::of_true().argv_at(trap.address());
-        push(&mut ring, &request.entry().user_data(1));
-        ring.submit().unwrap();
-        trap.wait_for_victim();
+        let _request = trap.catch(&mut ring, Request::of_true());
     }));
     drop(writer);
     // Whoever still lived would hold the other end.
@@ -211,10 +196,7 @@ fn a_process_that_execs_takes_what_is_pending_along() {
     assert!(apart(|| {
         let trap = Trap::new();
         let mut ring = ring();
-        let mut request = Request::of_true().argv_at(trap.address());
-        push(&mut ring, &request.entry().user_data(1));
-        ring.submit().unwrap();
-        trap.wait_for_victim();
+        let _request = trap.catch(&mut ring, Request::of_true());
         let argv = [c"true".as_ptr(), std::ptr::null()];
         // SAFETY: becomes another program.
         unsafe { libc::execv(c"/bin/true".as_ptr(), argv.as_ptr()) };

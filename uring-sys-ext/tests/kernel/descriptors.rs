@@ -285,11 +285,7 @@ fn what_the_user_put_in_place_of_the_pidfd_stays() {
     guest!();
     let trap = Trap::new();
     let mut ring = ring();
-    let mut request = Request::of_true().pidfd().argv_at(trap.address());
-    let entry = request.entry().user_data(1);
-    push(&mut ring, &entry);
-    ring.submit().unwrap();
-    trap.wait_for_victim();
+    let request = trap.catch(&mut ring, Request::of_true().pidfd());
     let (mut reader, writer) = io::pipe().unwrap();
     // SAFETY: the number is the pidfd's, which is given up for the pipe's end.
     let mut writer = unsafe {

@@ -366,6 +366,15 @@ impl Trap {
         self.page.cast()
     }
 
+    /// Submits a request, as 1, whose argv lies on the page, and waits until its child has stepped on it.
+    pub(crate) fn catch(&self, ring: &mut IoUring, request: Box<Request>) -> Box<Request> {
+        let mut request = request.argv_at(self.address());
+        push(ring, &request.entry().user_data(1));
+        ring.submit().unwrap();
+        self.wait_for_victim();
+        request
+    }
+
     /// Waits until somebody has stepped on it.
     pub(crate) fn wait_for_victim(&self) {
         let mut poll = libc::pollfd {

@@ -176,13 +176,8 @@ fn nobody_looks_into_a_child_that_is_not_born() {
     guest!();
     let trap = Trap::new();
     let mut ring = ring();
-    let mut request = Request::of_true()
-        .with(|a| a.uid(1000).gid(1000))
-        .groups(&[])
-        .argv_at(trap.address());
-    push(&mut ring, &request.entry().user_data(1));
-    ring.submit().unwrap();
-    trap.wait_for_victim();
+    let request = Request::of_true().with(|a| a.uid(1000).gid(1000));
+    let _request = trap.catch(&mut ring, request.groups(&[]));
     let [child] = children()[..] else {
         panic!("{:?}", children());
     };

@@ -156,11 +156,15 @@ fn test(args: &TestArgs) -> Result {
     arguments.extend(["--show-output", "--skip", "forced_", "--skip", "again_by_"]);
     let archive = initramfs(&tests(&args.package)?, &arguments)?;
 
-    let mut tally = Tally::default();
-    let mut guest = Guest::default();
     let words = args.set.join(" ");
-    let limit = Duration::from_secs(args.limit);
-    let ran = qemu::run(&image, &archive, &words, limit, |line| {
+    boot(&image, &archive, &words, args.limit).report()
+}
+
+/// Boots, prints every line, and counts what tests say. What goes wrong is a fault of the tally.
+fn boot(image: &Path, archive: &Path, words: &str, seconds: u64) -> Tally {
+    let (mut tally, mut guest) = (Tally::default(), Guest::default());
+    let limit = Duration::from_secs(seconds);
+    let ran = qemu::run(image, archive, words, limit, |line| {
         println!("{line}");
         match line.strip_prefix("GUEST: ") {
             Some(said) => guest.read(said, &mut tally),
@@ -170,7 +174,7 @@ fn test(args: &TestArgs) -> Result {
     tally.end_of_binary();
     tally.faults.extend(ran.err());
     tally.faults.extend(guest.fault());
-    tally.report()
+    tally
 }
 
 /// Runs the example of uring-process that measures.
@@ -182,18 +186,8 @@ fn rate() -> Result {
     let built = target_dir().join(TARGET).join("release/examples");
     let program = (NAME.to_owned(), built.join(NAME));
     let archive = initramfs(&[program], &[])?;
-    let mut guest = Guest::default();
-    let mut tally = Tally::default();
-    let limit = Duration::from_secs(600);
-    qemu::run(&image, &archive, "", limit, |line| {
-        match line.strip_prefix("GUEST: ") {
-            Some(said) => guest.read(said, &mut tally),
-            None => println!("{line}"),
-        }
-    })?;
-    tally.faults.extend(guest.fault());
-    match tally.faults.first() {
-        Some(fault) => Err(fault.clone()),
+    match boot(&image, &archive, "", 600).faults.pop() {
+        Some(fault) => Err(fault),
         None => Ok(()),
     }
 }
