@@ -90,7 +90,7 @@ impl Decayed {
     #[must_use]
     pub fn variance(&self) -> Option<f64> {
         let freedom = self.weight - self.squares / self.weight.max(f64::MIN_POSITIVE);
-        (self.count > 1 && freedom > 1e-9).then(|| (self.deviation / freedom).max(0.0))
+        (self.count > 1 && freedom > 1e-9).then(|| (self.deviation / freedom).clamp(0.0, f64::MAX))
     }
 
     /// As how many equally weighted observations these count: at most 1.44 half-lives' worth twice over.
