@@ -26,14 +26,6 @@ const EACH: usize = 128;
 const ROUNDS: usize = 25;
 const BATCH: usize = 32;
 
-/// The x86-64 program that ends with 0 at once: an ELF header, a program header, three instructions.
-const EXIT: &[u8] =
-    b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0\x78\0\x40\0\0\0\0\0\
-    \x40\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x40\0\x38\0\x01\0\0\0\0\0\0\0\
-    \x01\0\0\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\x40\0\0\0\0\0\0\0\x40\0\0\0\0\0\
-    \x81\0\0\0\0\0\0\0\x81\0\0\0\0\0\0\0\0\x10\0\0\0\0\0\0\
-    \x31\xff\xb8\x3c\0\0\0\x0f\x05";
-
 fn reap() -> io::Result<()> {
     let mut status = 0;
     // SAFETY: writes the status.

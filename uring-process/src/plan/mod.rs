@@ -4,7 +4,7 @@ mod calls;
 mod strings;
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::{OsStr, OsString, c_char},
     fmt, io,
     os::fd::{AsRawFd, OwnedFd},
     sync::{Arc, Mutex},
@@ -18,6 +18,7 @@ use crate::{
     child::{Job, Move, Source},
     command::FdPolicy,
     launcher,
+    start::Wanted,
 };
 
 /// A closure given to `pre_exec`.
@@ -71,6 +72,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) mask: Option<u64>,
     pub(crate) cgroup: Option<Arc<OwnedFd>>,
     pub(crate) hooks: Option<Arc<Mutex<Vec<Hook>>>>,
+    /// What the kernel's operation is to do, if it can do it all.
+    pub(crate) operation: Option<Wanted>,
     /// For this process itself, not for a child.
     pub(crate) in_place: bool,
 }
@@ -91,7 +94,9 @@ pub(crate) struct Inner {
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) hooks: Option<Arc<Mutex<Vec<Hook>>>>,
     pub(crate) launcher: Option<Launcher>,
-    /// Only fork(2) can carry it out.
+    /// The kernel's operation can carry it out, so.
+    pub(crate) operation: Option<Wanted>,
+    /// Only fork(2) can carry it out, or the kernel's operation.
     pub(crate) needs_fork: bool,
 }
 
@@ -180,6 +185,11 @@ impl ExecPlan {
         } else {
             parts.calls
         };
+        let operation = if parts.hooks.is_none() {
+            parts.operation
+        } else {
+            None
+        };
         Ok(Self(Arc::new(Inner {
             program,
             strings,
@@ -193,6 +203,7 @@ impl ExecPlan {
             cgroup: parts.cgroup.map(|dir| Cgroup { dir }),
             hooks: parts.hooks,
             launcher,
+            operation,
             needs_fork,
         })))
     }
@@ -233,6 +244,31 @@ impl Inner {
             (*job).argv = self.strings.argv();
             (*job).envp = self.strings.envp();
         }
+    }
+
+    pub(crate) fn argv_envp(&self) -> (*const *const c_char, *const *const c_char) {
+        (self.strings.argv(), self.strings.envp())
+    }
+
+    /// There is one path to try, not several.
+    pub(crate) fn is_one_path(&self) -> bool {
+        self.strings.candidates().1 == 1
+    }
+
+    /// The only path to try, or the first that is not plainly missing here and now.
+    pub(crate) fn first_there(&self) -> Option<*const c_char> {
+        let (paths, len) = self.strings.candidates();
+        // SAFETY: so many pointers to strings lie there, as long as the plan lives.
+        let mut paths = (0..len).map(|at| unsafe { *paths.add(at) });
+        if len == 1 {
+            return paths.next();
+        }
+        paths.find(|path| {
+            // SAFETY: a string.
+            let found = unsafe { libc::access(*path, libc::F_OK) } == 0;
+            let errno = io::Error::last_os_error().raw_os_error();
+            found || !matches!(errno, Some(libc::ENOENT | libc::ENOTDIR))
+        })
     }
 
     /// The map before pipes, and the end of the descriptors that it needs.
