@@ -296,7 +296,11 @@ impl Drop for Slot {
             return;
         };
         if inner.is_held() {
-            if inner.request.as_ref().is_some_and(|r| r.is_open() && r.defuse()) {
+            if inner
+                .request
+                .as_ref()
+                .is_some_and(|r| r.is_open() && r.defuse())
+            {
                 // In a queue that may never be submitted: the words stay, nothing else is needed.
                 inner.clear();
                 std::mem::forget(inner);

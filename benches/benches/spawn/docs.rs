@@ -10,7 +10,7 @@ const ABOUT: &str = "\
 `uring-process` makes processes without holding its caller up: `ExecPlan::start` returns when the process
 exists, not when its program runs. This page compares it with other ways to make processes.
 
-io_uring itself adds no throughput here: no kernel lets a ring make processes. A process is made by one
+io_uring itself adds no throughput here: no released kernel lets a ring make processes. A process is made by one
 clone3(2) that shares the parent's memory. The ring's part is that \"it runs\" and \"it has ended\" arrive as
 completions in a ring of your own, beside your other work. What is faster is faster because the caller does
 not wait for the exec, because the descriptor table is not copied, and because a plan is made once.

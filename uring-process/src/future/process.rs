@@ -146,7 +146,10 @@ impl Process {
         for signal in inner.machine.arm() {
             let (what, interest) = match signal {
                 Signal::End => (END, Interest::Readable(Arc::clone(self) as SharedFd)),
-                Signal::Start => (START, inner.launch.pending().map_or_else(later, start_interest)),
+                Signal::Start => (
+                    START,
+                    inner.launch.pending().map_or_else(later, start_interest),
+                ),
             };
             if inner.keys[what].is_none() {
                 let listener = Arc::clone(self) as Arc<dyn Listener>;

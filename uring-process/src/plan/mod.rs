@@ -5,7 +5,9 @@ mod strings;
 
 use std::{
     ffi::{OsStr, OsString, c_char},
-    fmt, io,
+    fmt,
+    fs::File,
+    io,
     os::fd::{AsRawFd, OwnedFd},
     sync::{Arc, Mutex},
 };
@@ -18,7 +20,7 @@ use crate::{
     child::{Job, Move, Source},
     command::FdPolicy,
     launcher,
-    start::Wanted,
+    start::{Wanted, ladder},
 };
 
 /// A closure given to `pre_exec`.
@@ -96,8 +98,39 @@ pub(crate) struct Inner {
     pub(crate) launcher: Option<Launcher>,
     /// The kernel's operation can carry it out, so.
     pub(crate) operation: Option<Wanted>,
+    /// What it maps for [`Origin::Null`].
+    pub(crate) nulls: Nulls,
     /// Only fork(2) can carry it out, or the kernel's operation.
     pub(crate) needs_fork: bool,
+}
+
+/// /dev/null, to read from and to write to, where the plan maps it and the kernel places descriptors.
+#[derive(Default)]
+pub(crate) struct Nulls {
+    read: Option<File>,
+    write: Option<File>,
+}
+
+impl Nulls {
+    fn of(fds: &[(i32, Origin)]) -> io::Result<Self> {
+        let wants = |wanted: bool| {
+            fds.iter()
+                .any(|(_, origin)| matches!(origin, Origin::Null { write } if *write == wanted))
+        };
+        let open = |write: bool| {
+            let null = || File::options().read(!write).write(write).open("/dev/null");
+            wants(write).then(null).transpose()
+        };
+        Ok(Self {
+            read: open(false)?,
+            write: open(true)?,
+        })
+    }
+
+    pub(crate) fn get(&self, write: bool) -> Option<i32> {
+        let null = if write { &self.write } else { &self.read };
+        null.as_ref().map(AsRawFd::as_raw_fd)
+    }
 }
 
 pub(crate) struct Cgroup {
@@ -185,10 +218,17 @@ impl ExecPlan {
         } else {
             parts.calls
         };
-        let operation = if parts.hooks.is_none() {
-            parts.operation
-        } else {
-            None
+        let operation = parts.operation.filter(|_| parts.hooks.is_none());
+        let nulls = match &operation {
+            Some(_) if ladder::operation().is_ok_and(|number| number.is_some()) => {
+                Nulls::of(&parts.fds)
+            }
+            _ => Ok(Nulls::default()),
+        };
+        // Without a descriptor for it, it is for the next executor.
+        let (operation, nulls) = match nulls {
+            Ok(nulls) => (operation, nulls),
+            Err(_) => (None, Nulls::default()),
         };
         Ok(Self(Arc::new(Inner {
             program,
@@ -204,6 +244,7 @@ impl ExecPlan {
             hooks: parts.hooks,
             launcher,
             operation,
+            nulls,
             needs_fork,
         })))
     }

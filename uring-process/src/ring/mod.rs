@@ -40,11 +40,13 @@
 //! any signal: go round the loop again.
 //!
 //! # Why pushing entries is safe here
-//! An entry is either a wait on a pidfd or on a futex word. Neither makes the kernel write to our
-//! memory; a wait on a word that has been used again ends at once or is not for anybody. The words
-//! are never freed. So a ring or a spawner may be dropped, moved or forgotten at any time, entries
+//! An entry is a wait on a pidfd or on a futex word, or it asks the kernel for a process. For the first two the
+//! kernel writes to no memory of ours; a wait on a word that has been used again ends at once or is not for anybody, and the
+//! words are never freed. What the third points at is kept until the kernel has written there that it is done, whatever
+//! becomes of the entry. So a ring or a spawner may be dropped, moved or forgotten at any time, entries
 //! may never be submitted, and completions may be handed over late, twice, or forged: what a
-//! completion claims is checked before it is believed.
+//! completion claims is checked before it is believed. (Two exceptions, of the kernel's own operation: the PID or the
+//! errno, once it is certain that there is one, and that a ring refuses the operation.)
 //!
 //! One thing to keep in order: submit what was [pushed](Spawner::push) before you drop the spawner
 //! and go on with the ring. An entry that is submitted after that waits for a descriptor by a
@@ -52,7 +54,8 @@
 //! until it is ready.
 //!
 //! # A ring and its spawner end
-//! Processes that run go on. Those whose spawner was dropped are waited for by a later start in
+//! Processes that run go on. One that the kernel was asked for and that does not run its program yet is taken back
+//! where its ring is closed, or the thread ends that submitted its entry. Those whose spawner was dropped are waited for by a later start in
 //! this process, so they do not stay zombies while starts go on.
 
 mod event;
@@ -196,12 +199,14 @@ impl Spawner {
 
     /// Makes a process and returns at once; what becomes of it, events tell.
     ///
-    /// Two entries for the ring are made ready, for [`push`](Self::push).
+    /// Entries for the ring are made ready, for [`push`](Self::push). Where the kernel's own operation is used, the
+    /// process is made as its entry is submitted.
     ///
     /// # Errors
     /// No process could be made: [`Stage::Prepare`](crate::Stage::Prepare) or
     /// [`Stage::Clone`](crate::Stage::Clone). `EAGAIN`, kind `WouldBlock`, at a limit of processes:
-    /// try again when one has ended. Everything later is an event.
+    /// try again when one has ended. Everything later is an event, as is all that the kernel finds where it makes the
+    /// process itself.
     pub fn submit(&mut self, plan: &ExecPlan) -> Result<Token, Error> {
         orphans::reap();
         let launch = Launch::new(plan, self.watch, self.by_operation, &mut self.scratch)?;
@@ -362,9 +367,7 @@ impl Spawner {
         let pid = body.born.as_ref().map_or(0, |born| born.pid);
         for new in news.into_iter().flatten() {
             events.push_back(match new {
-                News::Running => {
-                    Event::Started(Started::new(token, pid, body.launch.take_pipes()))
-                }
+                News::Running => Event::Started(Started::new(token, pid, body.launch.take_pipes())),
                 News::Failed(error) => Event::Failed { token, error },
                 News::Ended(status) => Event::Ended { token, pid, status },
             });

@@ -115,10 +115,7 @@ fn is_new_enough() -> bool {
     let mut numbers = text
         .split(|c: char| !c.is_ascii_digit())
         .map(|part| part.parse().unwrap_or(0));
-    let version: (u32, u32) = (
-        numbers.next().unwrap_or(0),
-        numbers.next().unwrap_or(0),
-    );
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     version >= (6, 12)
 }
 

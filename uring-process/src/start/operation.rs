@@ -95,6 +95,10 @@ impl Operation {
         scratch.ends.extend(dir);
         let pipes = match result {
             Ok(pipes) => pipes,
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                scratch.ends.clear();
+                return Ok(None);
+            }
             Err(source) => {
                 scratch.ends.clear();
                 return Err(inner.error(Stage::Prepare, source));
@@ -194,7 +198,9 @@ impl Operation {
             // Killed before anybody knew of it, as by a signal to the whole group: it is made again.
             (_, libc::EINTR) => return Heard::Next { refused: false },
             // Others may be found, or the file is about to be closed by who writes it.
-            (Some(OpStage::Exec | OpStage::Path), libc::ETXTBSY) => return Heard::Next { refused: false },
+            (Some(OpStage::Exec | OpStage::Path), libc::ETXTBSY) => {
+                return Heard::Next { refused: false };
+            }
             (Some(OpStage::Exec | OpStage::Path), _) if !is_one && may_go_on(errno) => {
                 return Heard::Next { refused: false };
             }
@@ -281,11 +287,7 @@ fn is_inherited(fd: i32) -> bool {
 }
 
 /// Fills the map; what is opened for it goes to `ends`. Returns our ends of pipes.
-fn place(
-    plan: &ExecPlan,
-    map: &mut Vec<FdMapping>,
-    ends: &mut Vec<OwnedFd>,
-) -> io::Result<Pipes> {
+fn place(plan: &ExecPlan, map: &mut Vec<FdMapping>, ends: &mut Vec<OwnedFd>) -> io::Result<Pipes> {
     let mut pipes = Pipes::default();
     for (target, origin) in plan.0.fds() {
         let source = match origin {
@@ -296,11 +298,8 @@ fn place(
             Origin::Owned(fd) => fd.as_raw_fd(),
             Origin::Borrowed(fd) => *fd,
             Origin::Null { write } => {
-                let flags = [libc::O_RDONLY, libc::O_WRONLY][usize::from(*write)];
-                let null = open(c"/dev/null", flags)?;
-                let fd = null.as_raw_fd();
-                ends.push(null);
-                fd
+                let null = plan.0.nulls.get(*write);
+                null.ok_or(io::ErrorKind::Unsupported)?
             }
             Origin::Pipe { child_reads } => {
                 let (theirs, ours) = pipe_for(*child_reads)?;

@@ -25,7 +25,9 @@ fn forced_kernel() {
     if common::by_operation() {
         common::again("kernel");
     } else {
-        println!("SKIP: this kernel has no operation that makes processes; `cargo xtask vm test` has one that does");
+        println!(
+            "SKIP: this kernel has no operation that makes processes; `cargo xtask vm test` has one that does"
+        );
     }
 }
 

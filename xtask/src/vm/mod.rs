@@ -278,7 +278,11 @@ const TRUE: &[u8] =
 /// An archive with the first process, busybox, and tests.
 fn initramfs(tests: &[(String, PathBuf)], arguments: &[&str]) -> Result<PathBuf> {
     let bins = ["--bin", "guest-init", "--bin", "guest-nice"];
-    check(static_cargo("build").args(["--package", "xtask"]).args(bins))?;
+    check(
+        static_cargo("build")
+            .args(["--package", "xtask"])
+            .args(bins),
+    )?;
     let built = target_dir().join(TARGET).join("debug");
     let busybox = packages::unpacked("busybox-static")?.join("bin/busybox");
     let mut archive = Archive::default();
