@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use io_uring::{IoUring, opcode::PollAdd, types::Fixed};
+use io_uring::IoUring;
 use uring_process::{
     Command, ExecPlan,
     ring::{Event, Spawner},
@@ -20,7 +20,6 @@ use uring_process::{
 use uring_sys_ext::{
     discovery::{self, Candidates},
     opcode::{self, OpCode},
-    process::Attributes,
 };
 
 /// Processes of one rival in one round.
@@ -99,24 +98,17 @@ impl Bench {
         reap()
     }
 
-    /// One enter makes the processes and waits for their ends: each pidfd goes to a registered file, where the next entry
-    /// polls it.
     fn operation(&mut self, batch: usize) -> io::Result<()> {
         let argv = [self.program.as_ptr(), null()];
-        let mut attributes = [Attributes::new(); BATCH];
-        for (slot, attributes) in (0..batch as u32).zip(&mut attributes) {
-            *attributes = Attributes::new().pidfd_slot(slot);
-            let start = opcode::Process::new(self.number, libc::AT_FDCWD, self.program.as_ptr())
-                .argv(argv.as_ptr())
-                .envp(self.envp.as_ptr())
-                .attributes(attributes)
-                .build();
-            let end = PollAdd::new(Fixed(slot), libc::POLLIN as u32).build();
-            // SAFETY: what the entries point at lives until all completions are here.
-            unsafe { self.ring.submission().push_multiple(&[start, end]) }
-                .map_err(io::Error::other)?;
+        let entry = opcode::Process::new(self.number, libc::AT_FDCWD, self.program.as_ptr())
+            .argv(argv.as_ptr())
+            .envp(self.envp.as_ptr())
+            .build();
+        for _ in 0..batch {
+            // SAFETY: what the entry points at lives until all completions are here.
+            unsafe { self.ring.submission().push(&entry) }.map_err(io::Error::other)?;
         }
-        let mut due = 2 * batch;
+        let mut due = batch;
         while due > 0 {
             self.ring.submit_and_wait(due)?;
             for completion in self.ring.completion() {

@@ -175,7 +175,9 @@ impl Operation {
         let heard = match slot.request().state() {
             // Before the operation began to read: a ring that may not do it, or that was cancelled. The memory stays
             // with the slot, which waits for the kernel's word.
-            State::Open { begun: false } if is_refusal(result) => Heard::Next { refused: true },
+            State::Open { begun: false } if is_answer_of_the_ring(result) => Heard::Next {
+                refused: is_refusal(result),
+            },
             State::Open { .. } => return Heard::Open,
             State::Runs => match slot.request().take_pidfd() {
                 Some(pidfd) => Heard::Runs(Born {
@@ -206,8 +208,8 @@ impl Operation {
             }
             // Giving up groups is no must, see `Command::uid`.
             (Some(OpStage::Groups), libc::EPERM) => return Heard::Next { refused: false },
-            // The map names more than there is room for; what the first unknown number means, the child's
-            // own calls say.
+            // A map beyond the limit of descriptors, or one of them closed meanwhile: the child's own calls say it as
+            // ever.
             (Some(OpStage::Attributes | OpStage::Descriptors), libc::EINVAL | libc::EBADF) => {
                 return Heard::Next { refused: false };
             }
@@ -241,18 +243,18 @@ fn pid_of(result: i32, pidfd: BorrowedFd<'_>) -> i32 {
     pid.unwrap_or(0)
 }
 
-/// The results by which an io_uring answers instead of the operation.
+/// The results by which an io_uring says that it does not, and never will, do the operation.
 fn is_refusal(result: i32) -> bool {
+    let errno = -result;
     matches!(
-        -result,
-        libc::EPERM
-            | libc::EACCES
-            | libc::EINVAL
-            | libc::EOPNOTSUPP
-            | libc::ECANCELED
-            | libc::ENOMEM
-            | libc::EAGAIN
+        errno,
+        libc::EPERM | libc::EACCES | libc::EINVAL | libc::EOPNOTSUPP
     )
+}
+
+/// The results by which an io_uring answers instead of the operation.
+fn is_answer_of_the_ring(result: i32) -> bool {
+    is_refusal(result) || matches!(-result, libc::ECANCELED | libc::ENOMEM | libc::EAGAIN)
 }
 
 /// The errnos after which execvp(3) looks further.

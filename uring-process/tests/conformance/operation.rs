@@ -239,6 +239,38 @@ fn a_ring_that_may_not() {
     });
 }
 
+/// A refusal that the ring never gave: the next executor starts the program, and the entry is no second one.
+#[test]
+fn a_refusal_that_is_forged() {
+    if !there() {
+        return;
+    }
+    let mut ring = IoUring::new(16).unwrap();
+    let mut spawner = Spawner::new(&ring, 1).unwrap();
+    let token = spawner.submit(&plan(&["echo", "x"])).unwrap();
+    spawner.push(&mut ring.submission());
+    // The start of the first process of the first place.
+    let start = 1 << 48 | 1 << 22;
+    assert!(spawner.complete(start, -libc::EIO));
+    assert_eq!(spawner.pid(token), None);
+    assert!(spawner.complete(start, -libc::EACCES));
+    assert!(spawner.pid(token).is_some());
+    let (mut invalid, mut seen) = (0, crate::ring::Seen::default());
+    while spawner.in_flight() > 0 || invalid == 0 {
+        spawner.push(&mut ring.submission());
+        unless_interrupted(ring.submit_and_wait(1));
+        for completion in ring.completion() {
+            invalid += usize::from(completion.result() == -libc::EINVAL);
+            spawner.complete(completion.user_data(), completion.result());
+        }
+        while let Some(event) = spawner.next_event() {
+            seen.take(event);
+        }
+    }
+    assert_eq!((invalid, seen.started, seen.ended.len()), (1, 1, 1));
+    assert_eq!(seen.text, ["x\n"]);
+}
+
 /// A cancellation of all that a ring has ends what is not a program yet, and says so.
 #[test]
 fn cancelled_with_the_rest_of_the_ring() {
