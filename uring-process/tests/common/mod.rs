@@ -58,6 +58,15 @@ pub(crate) fn by_operation() -> bool {
         && discovery::get(&Candidates::default()).is_ok_and(|found| found.process.is_some())
 }
 
+/// Says SKIP where the tests are run by nothing but clone3, for those that refuse it.
+pub(crate) fn only_clone3() -> bool {
+    let only = forced("clone3");
+    if only {
+        println!("SKIP: clone3 is what is forced here, so it cannot be refused");
+    }
+    only
+}
+
 /// Whether no executor is forced.
 pub(crate) fn plain() -> bool {
     std::env::var_os("URING_PROCESS_FORCE").is_none()
