@@ -132,6 +132,7 @@ impl Engine {
             .collect();
         let applied: Vec<DecisionId> = done.iter().copied().flatten().collect();
         self.warn_on_error(|me| me.journal.applied_all(&applied));
+        self.learned.at_once |= !applied.is_empty();
         for (change, id) in changes.iter().zip(&done) {
             if let Some(id) = id {
                 self.follow(*id, change);

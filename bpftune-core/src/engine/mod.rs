@@ -4,6 +4,7 @@ mod act;
 mod batch;
 mod change;
 mod config;
+mod learned;
 mod lock;
 mod onset;
 mod operator;
@@ -115,6 +116,7 @@ struct Registered {
     /// How each of its tunables is tried.
     plans: HashMap<String, Rc<Plan>>,
     baseline: Rc<onset::Baseline>,
+    known: learned::Known,
 }
 
 /// The daemon.
@@ -145,6 +147,7 @@ pub struct Engine {
     onset: HashMap<(NetnsCookie, usize), onset::Onset>,
     watchdog: Watchdog,
     pulse: pulse::Pulse,
+    learned: learned::Keeper,
     /// What was said of a knob last, so that it is said once.
     said: HashMap<Knob, String>,
     started: i64,
@@ -258,6 +261,7 @@ impl Engine {
             machine: None,
             outcomes: HashMap::new(),
             onset: HashMap::new(),
+            learned: learned::Keeper::default(),
             said: HashMap::new(),
             started: crate::journal::now_ms(),
             epoll,
@@ -269,6 +273,7 @@ impl Engine {
             engine.register(registration)?;
         }
         engine.begin_config()?;
+        engine.begin_learned();
         engine.log_hooks();
         engine.prune(PRUNE_AT_START);
         Ok(engine)
@@ -471,6 +476,8 @@ impl Engine {
     /// Takes a signal to a tuner, and what it proposes to the governor.
     fn ask(&mut self, index: usize, signal: &Signal) -> Result<()> {
         let machine = self.machine()?;
+        self.give_back(index, signal.netns);
+        self.tuners[index].known.stirred = true;
         let proposals = {
             let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
             self.tuners[index].tuner.on_signal(signal, &view)
@@ -584,6 +591,8 @@ impl Engine {
         if let Err(error) = self.publish() {
             tracing::warn!("{error}");
         }
+        self.learned.at_once = true;
+        self.keep_learned();
         if let Err(error) = self.journal.end_run(how) {
             tracing::warn!("{error}");
         }

@@ -182,6 +182,18 @@ impl Governor {
             .map(|registered| registered.limits.mode.value)
     }
 
+    /// The bounds that the operator's files set for a tunable, for people: ", min 4KiB, max 1%"; empty where they do not.
+    #[must_use]
+    pub fn said_bounds(&self, tunable: &str) -> String {
+        let limits = self.tunables.get(tunable).map(|found| &found.limits);
+        let of = |name, bound: Option<&limits::Set<crate::config::Amount>>| {
+            bound.map_or(String::new(), |set| format!(", {name} {}", set.value))
+        };
+        limits.map_or(String::new(), |limits| {
+            of("min", limits.min.as_ref()) + &of("max", limits.max.as_ref())
+        })
+    }
+
     /// Says how people name a namespace; asked for only where the policy has a word on places.
     pub fn name_place(&mut self, netns: NetnsCookie, name: impl FnOnce() -> String) {
         if !self.policy.places.is_all() {
