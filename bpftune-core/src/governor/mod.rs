@@ -80,7 +80,8 @@ pub struct Governor {
     reserved: usize,
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
+/// What the hourly limits look back on.
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 impl Governor {
     /// A governor that knows no tunable yet.
@@ -453,6 +454,19 @@ impl Governor {
         self.reserved = self.reserved.saturating_sub(1);
         note(&mut history.recent, now, most);
         note(&mut self.recent, now, self.policy.changes_per_hour_total);
+    }
+
+    /// Notes a change that an earlier run made, at a moment after those noted before. It counts for the limits, not as one of
+    /// this run's.
+    pub fn remember(&mut self, knob: &Knob, direction: i8, averted_harm: bool, at: Instant) {
+        let history = self.knobs.entry(knob.clone()).or_default();
+        let turned = history.last.is_some_and(|(_, last)| last != direction);
+        if turned && !averted_harm {
+            note(&mut history.turns, at, usize::MAX);
+        }
+        history.last = Some((at, direction));
+        note(&mut history.recent, at, usize::MAX);
+        note(&mut self.recent, at, usize::MAX);
     }
 
     /// Notes what was written there, for the memory budget; `original` is the value before the first change.

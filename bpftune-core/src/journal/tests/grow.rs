@@ -179,7 +179,7 @@ fn old_decisions_go_and_what_restoring_needs_stays() {
         ..keep
     };
     assert_eq!(journal.prune(&few, 100).unwrap().decisions, 4);
-    journal.adopt_kept().unwrap();
+    journal.adopt_kept(false).unwrap();
     assert_eq!(journal.held().unwrap(), before);
 
     // Restored: nothing needs them any more.
