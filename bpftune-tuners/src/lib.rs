@@ -3,6 +3,8 @@
 
 #[cfg(feature = "tcp-buffer")]
 pub mod tcp_buffer;
+#[cfg(feature = "tcp-listen")]
+pub mod tcp_listen;
 
 use bpftune_core::{Result, Tuner, engine::Registration};
 
@@ -15,6 +17,8 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
     vec![
         #[cfg(feature = "tcp-buffer")]
         Box::<tcp_buffer::TcpBuffer>::default(),
+        #[cfg(feature = "tcp-listen")]
+        Box::<tcp_listen::TcpListen>::default(),
     ]
 }
 
@@ -22,4 +26,6 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
 pub const ALL: &[(&str, Load)] = &[
     #[cfg(feature = "tcp-buffer")]
     (tcp_buffer::NAME, tcp_buffer::load),
+    #[cfg(feature = "tcp-listen")]
+    (tcp_listen::NAME, tcp_listen::load),
 ];

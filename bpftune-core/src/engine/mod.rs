@@ -435,7 +435,8 @@ impl Engine {
         let Some(index) = self.tuners.iter().position(|t| t.token == token) else {
             return Ok(());
         };
-        self.tuners[index].source.drain(&mut signals)?;
+        let source = &mut self.tuners[index].source;
+        source.drain_in(&mut self.namespaces, &mut signals)?;
         for signal in signals {
             self.on_signal(index, &signal)?;
         }
