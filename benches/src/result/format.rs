@@ -165,7 +165,7 @@ mod tests {
         row.judge(None);
         assert_eq!(
             line(&row),
-            "| blocked | 1.5 µs (1 to 2) | at most 3 µs | no verdict: too few samples: 2 of at least 5 |"
+            "| blocked | 1.5 µs (1.00 to 2.00) | at most 3 µs | no verdict: too few samples: 2 of at least 5 |"
         );
     }
 }
