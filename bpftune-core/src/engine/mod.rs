@@ -471,6 +471,15 @@ impl Engine {
 
     /// Takes a signal to a tuner, and what it proposes to the governor.
     fn ask(&mut self, index: usize, signal: &Signal) -> Result<()> {
+        // A change that it asked for just now must not be asked for again.
+        let (tuner, netns) = (self.tuners[index].tuner.name(), signal.netns);
+        if self
+            .batch
+            .iter()
+            .any(|change| change.tuner == tuner && change.knob.netns == netns)
+        {
+            self.carry_out();
+        }
         let machine = self.machine()?;
         let proposals = {
             let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);

@@ -93,7 +93,7 @@ fn a_burst_is_given_room() {
     assert_eq!(targets(&proposals), [(SOMAXCONN, 512)]);
     let reason = &proposals[0].reason;
     assert!(reason.contains("371 more were refused"), "{reason}");
-    assert!(reason.contains("500 of 500 handshakes"), "{reason}");
+    assert!(reason.contains("have answered"), "{reason}");
     let many = tuner.on_signal(&signal(ACCEPT_QUEUE, &[("refused", 1e6)]), &view);
     assert_eq!(targets(&many), [(SOMAXCONN, 1024)], "eightfold at most");
     let nearly = tuner.on_signal(&signal(ACCEPT_QUEUE, &[("accept_queue", 100.0)]), &view);
