@@ -63,6 +63,9 @@ enum {
 #define SOL_SOCKET 1
 #define SO_RCVLOWAT 18
 
+/* include/net/neighbour.h: states in which an entry has an address */
+#define NUD_VALID (0x80 | 0x40 | 0x02 | 0x10 | 0x04 | 0x08)
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 typedef struct {
@@ -90,6 +93,35 @@ struct net {
 typedef struct {
 	struct net *net;
 } possible_net_t;
+
+struct in_ifaddr {
+	struct in_ifaddr *ifa_next;
+	unsigned char ifa_prefixlen;
+};
+
+struct in_device {
+	struct in_ifaddr *ifa_list;
+};
+
+struct net_device {
+	char name[16];
+	possible_net_t nd_net;
+	struct in_device *ip_ptr;
+};
+
+/* include/net/neighbour.h */
+struct neigh_table {
+	int family;
+	int gc_thresh2;
+	int gc_thresh3;
+	atomic_t gc_entries;
+};
+
+struct neighbour {
+	struct neigh_table *tbl;
+	__u8 nud_state;
+	struct net_device *dev;
+};
 
 struct in6_addr {
 	union {
