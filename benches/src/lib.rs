@@ -24,6 +24,8 @@ pub mod daemon;
 mod error;
 pub mod link;
 pub mod netns;
+pub mod network;
+pub mod result;
 pub mod scenario;
 pub mod svg;
 pub mod traffic;

@@ -15,6 +15,7 @@ use lab::{
     daemon,
     link::{Link, Shape},
     netns::Netns,
+    result::{LAB, Recorder},
     scenario::{Direction, LARGE, compare, daemon_first, next_connection, set_buffers},
     traffic::{Transfer, connections_per_second},
 };
@@ -24,7 +25,7 @@ use serde_json::{Value as Json, json};
 #[derive(Parser)]
 struct Args {
     /// Whose scenarios
-    #[arg(default_value = "tcp-buffer", value_parser = ["tcp-buffer"])]
+    #[arg(default_value = "tcp-buffer", value_parser = ["tcp-buffer", "network"])]
     name: String,
     /// Print JSON only
     #[arg(long)]
@@ -35,6 +36,9 @@ struct Args {
     /// Runs of each scenario at 1 Gbit/s
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
+    /// Of `network`: only scenarios whose "tuner name" contains this
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
     /// The daemon's binary
     #[arg(long, value_name = "PATH")]
     bpftune: Option<PathBuf>,
@@ -105,6 +109,16 @@ fn main() -> ExitCode {
         eprintln!("lab: {why}: it makes network namespaces and TUN devices; run it as root");
         return ExitCode::from(77);
     }
+    if args.name == "network" {
+        return match network(&args) {
+            Ok(0) => ExitCode::SUCCESS,
+            Ok(_) => ExitCode::from(1),
+            Err(error) => {
+                eprintln!("lab: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     match tcp_buffer(&args) {
         Ok(rows) => {
             report(&rows, &args);
@@ -115,6 +129,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// How many goals were not met.
+fn network(args: &Args) -> Result<usize> {
+    let bpftune = args.bpftune.clone().map_or_else(daemon::binary, Ok)?;
+    let quick = args.runs < 5;
+    let mut recorder = Recorder::new(LAB, "cargo xtask lab network", quick);
+    lab::network::run_all(&bpftune, &mut recorder, args.only.as_deref(), args.runs)?;
+    recorder.finish(&mut std::io::stdout(), args.json)
 }
 
 fn report(rows: &[Row], args: &Args) {

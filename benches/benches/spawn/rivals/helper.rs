@@ -56,13 +56,25 @@ impl Helper {
     }
 
     pub(crate) fn answer(&mut self) -> io::Result<Duration> {
+        let first = self.answers()?.into_iter().next();
+        first.ok_or_else(|| io::Error::other(format!("the helper for {} said nothing", self.name)))
+    }
+
+    fn answers(&mut self) -> io::Result<Vec<Duration>> {
         let mut line = String::new();
         self.answer.read_line(&mut line)?;
-        let nanoseconds = line
-            .trim()
-            .parse()
-            .map_err(|_| io::Error::other(format!("the helper for {} said {line:?}", self.name)))?;
-        Ok(Duration::from_nanos(nanoseconds))
+        let times = line
+            .split_whitespace()
+            .map(|word| word.parse().map(Duration::from_nanos));
+        times
+            .collect::<Result<_, _>>()
+            .map_err(|_| io::Error::other(format!("the helper for {} said {line:?}", self.name)))
+    }
+
+    /// So many processes one after the other: how long each held its caller up.
+    pub(crate) fn blocked_each(&mut self, count: usize) -> io::Result<Vec<Duration>> {
+        self.ask(&format!("each {count}"))?;
+        self.answers()
     }
 
     /// As large as this one; begun only, to be finished by [`Helper::answer`].
@@ -146,6 +158,13 @@ pub(crate) fn serve(kind: &str, program: &Path) -> io::Result<()> {
                 files.clear();
                 files = ballast::descriptors(number())?;
                 Duration::ZERO
+            }
+            "each" => {
+                let times: Vec<String> = (0..number())
+                    .map(|_| Ok(rival.blocked()?.as_nanos().to_string()))
+                    .collect::<io::Result<_>>()?;
+                writeln!(answer, "{}", times.join(" "))?;
+                continue;
             }
             _ => break,
         };
