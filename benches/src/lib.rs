@@ -20,6 +20,7 @@
 //! Needs root and /dev/net/tun.
 
 pub mod bpf_floor;
+pub mod cases;
 pub mod daemon;
 mod error;
 pub mod link;

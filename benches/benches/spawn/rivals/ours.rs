@@ -3,6 +3,7 @@
 use std::{
     io,
     os::unix::process::ExitStatusExt,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -76,6 +77,47 @@ impl Rival for Ours {
     fn many(&mut self, count: usize, in_flight: usize) -> io::Result<Duration> {
         let begin = Instant::now();
         self.ring.many(&self.plan, count, in_flight)?;
+        Ok(begin.elapsed())
+    }
+}
+
+/// Threads with a plan and a ring each.
+pub(crate) struct Threads {
+    what: What,
+    threads: usize,
+}
+
+impl Threads {
+    pub(crate) fn new(what: &What, threads: usize) -> Self {
+        Self {
+            what: what.clone(),
+            threads,
+        }
+    }
+}
+
+impl Rival for Threads {
+    fn name(&self) -> String {
+        "uring-process".into()
+    }
+
+    fn blocked(&mut self) -> io::Result<Duration> {
+        Ours::new(&self.what)?.blocked()
+    }
+
+    /// `in_flight` is each thread's.
+    fn many(&mut self, count: usize, in_flight: usize) -> io::Result<Duration> {
+        let share = count / self.threads;
+        let begin = Instant::now();
+        thread::scope(|scope| {
+            // A ring is made by the thread that uses it.
+            let run = || Ours::new(&self.what)?.many(share, in_flight).map(drop);
+            let threads: Vec<_> = (0..self.threads).map(|_| scope.spawn(run)).collect();
+            threads.into_iter().try_for_each(|thread| {
+                let gone = |_| io::Error::other("a thread panicked");
+                thread.join().map_err(gone)?
+            })
+        })?;
         Ok(begin.elapsed())
     }
 }
