@@ -22,6 +22,7 @@
 pub mod bpf_floor;
 pub mod cases;
 pub mod daemon;
+pub mod elf;
 mod error;
 pub mod link;
 pub mod netns;

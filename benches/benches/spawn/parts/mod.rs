@@ -14,9 +14,10 @@ mod throughput;
 use std::io;
 
 pub(crate) use calls::once as calls_once;
-use lab::result::{Common, Part, Recorder};
-
-use crate::elf::Programs;
+use lab::{
+    elf::Programs,
+    result::{Common, Part, Recorder},
+};
 
 /// What all parts have.
 pub(crate) struct Bench {

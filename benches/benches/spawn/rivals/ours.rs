@@ -1,17 +1,12 @@
 //! uring-process: a plan made once, the blocking door and the ring's.
 
 use std::{
-    io,
-    os::unix::process::ExitStatusExt,
-    thread,
+    io, thread,
     time::{Duration, Instant},
 };
 
-use io_uring::IoUring;
-use uring_process::{
-    Command, ExecPlan,
-    ring::{Event, Spawner},
-};
+use lab::cases::process::{Ring, check};
+use uring_process::{Command, ExecPlan};
 
 use super::{OTHER, Rival, What};
 
@@ -119,74 +114,5 @@ impl Rival for Threads {
             })
         })?;
         Ok(begin.elapsed())
-    }
-}
-
-fn check(status: std::process::ExitStatus) -> io::Result<()> {
-    if status.into_raw() == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::other("the child failed"))
-    }
-}
-
-/// One thread, one ring.
-pub(crate) struct Ring {
-    ring: IoUring,
-    spawner: Spawner,
-    /// Calls of io_uring_enter(2) so far.
-    pub(crate) enters: u64,
-}
-
-impl Ring {
-    pub(crate) fn new() -> io::Result<Self> {
-        let ring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .build(4096)
-            .or_else(|_| IoUring::new(4096))?;
-        let spawner = Spawner::new(&ring, 0xBEEF)?;
-        Ok(Self {
-            ring,
-            spawner,
-            enters: 0,
-        })
-    }
-
-    pub(crate) fn many(
-        &mut self,
-        plan: &ExecPlan,
-        count: usize,
-        in_flight: usize,
-    ) -> io::Result<()> {
-        let Self {
-            ring,
-            spawner,
-            enters,
-        } = self;
-        let (mut begun, mut ended) = (0, 0);
-        while ended < count {
-            while begun < count && spawner.in_flight() < in_flight {
-                spawner.submit(plan)?;
-                begun += 1;
-            }
-            spawner.push(&mut ring.submission());
-            *enters += 1;
-            ring.submit_and_wait(1)?;
-            for completion in ring.completion() {
-                spawner.complete(completion.user_data(), completion.result());
-            }
-            while let Some(event) = spawner.next_event() {
-                match event {
-                    Event::Started(_) => {}
-                    Event::Failed { error, .. } => return Err(error.into()),
-                    Event::Ended { status, .. } => {
-                        check(status.ok_or(io::ErrorKind::NotFound)?)?;
-                        ended += 1;
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 }
