@@ -16,6 +16,7 @@
 //! * [`config`]: the operator's files: what may change, how far and how often.
 //! * [`control`]: Varlink on a Unix socket.
 //! * [`bpf`]: loads BPF objects hook by hook, so that a refused hook costs only itself.
+//! * [`rounds`]: counters of a namespace, read again and again while something goes on there.
 //!
 //! # Kernel
 //! Linux 6.1 or newer with BTF (`CONFIG_DEBUG_INFO_BTF`). Root, or the capabilities that
@@ -36,6 +37,7 @@ pub mod netns;
 pub mod privilege;
 pub mod restore;
 pub mod reverter;
+pub mod rounds;
 mod signal;
 pub mod sim;
 pub mod stats;
@@ -52,5 +54,5 @@ pub use machine::Machine;
 pub use netns::NetnsCookie;
 pub use signal::{Figure, Signal};
 pub use tunable::{Bound, Cost, Knob, Scope, Tunable};
-pub use tuner::{Proposal, Source, Tuner, Urgency, View};
+pub use tuner::{Lesson, Proposal, Source, Tuner, Urgency, View};
 pub use value::Value;

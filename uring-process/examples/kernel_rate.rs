@@ -50,6 +50,7 @@ fn checked(result: i32) -> io::Result<()> {
 /// The bare ways.
 struct Bench {
     program: CString,
+    argv: [*const c_char; 2],
     envp: [*const c_char; 1],
     stack: Vec<u128>,
     number: OpCode,
@@ -58,6 +59,7 @@ struct Bench {
 }
 
 impl Bench {
+    /// Returns when the child has executed.
     fn vfork(&mut self) -> io::Result<()> {
         extern "C" fn child(program: *mut c_void) -> c_int {
             let program: *const c_char = program.cast();
@@ -77,7 +79,7 @@ impl Bench {
         if pid < 0 {
             return Err(io::Error::last_os_error());
         }
-        reap()
+        Ok(())
     }
 
     fn posix_spawn(&mut self) -> io::Result<()> {
@@ -98,16 +100,21 @@ impl Bench {
         reap()
     }
 
-    fn operation(&mut self, batch: usize) -> io::Result<()> {
-        let argv = [self.program.as_ptr(), null()];
+    /// Pushes entries of the operation.
+    fn push(&mut self, batch: usize) -> io::Result<()> {
         let entry = opcode::Process::new(self.number, libc::AT_FDCWD, self.program.as_ptr())
-            .argv(argv.as_ptr())
+            .argv(self.argv.as_ptr())
             .envp(self.envp.as_ptr())
             .build();
         for _ in 0..batch {
-            // SAFETY: what the entry points at lives until all completions are here.
+            // SAFETY: what the entry points at lives as long as this.
             unsafe { self.ring.submission().push(&entry) }.map_err(io::Error::other)?;
         }
+        Ok(())
+    }
+
+    /// Submits what was pushed, and waits until all are reaped.
+    fn finish(&mut self, batch: usize) -> io::Result<()> {
         let mut due = batch;
         while due > 0 {
             self.ring.submit_and_wait(due)?;
@@ -117,6 +124,16 @@ impl Bench {
             }
         }
         (0..batch).try_for_each(|_| reap())
+    }
+
+    fn operation(&mut self, batch: usize) -> io::Result<()> {
+        self.push(batch)?;
+        self.finish(batch)
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        self.push(1)?;
+        self.ring.submit().map(drop)
     }
 }
 
@@ -128,12 +145,18 @@ struct Library {
 }
 
 impl Library {
-    fn ring(&mut self, batch: usize) -> io::Result<()> {
+    /// Hands the starts over: they are on their way from here on.
+    fn begin(&mut self, batch: usize) -> io::Result<()> {
         for _ in 0..batch {
             self.spawner.submit(&self.plan)?;
         }
+        self.spawner.push(&mut self.ring.submission());
+        Ok(())
+    }
+
+    /// Follows all to their ends.
+    fn finish(&mut self) -> io::Result<()> {
         while self.spawner.in_flight() > 0 {
-            self.spawner.push(&mut self.ring.submission());
             self.ring.submit_and_wait(1)?;
             for completion in self.ring.completion() {
                 self.spawner
@@ -144,8 +167,19 @@ impl Library {
                     return Err(error.into());
                 }
             }
+            self.spawner.push(&mut self.ring.submission());
         }
         Ok(())
+    }
+
+    fn ring(&mut self, batch: usize) -> io::Result<()> {
+        self.begin(batch)?;
+        self.finish()
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        self.begin(1)?;
+        self.ring.submit().map(drop)
     }
 
     fn blocking(&mut self) -> io::Result<()> {
@@ -155,7 +189,7 @@ impl Library {
         }
     }
 
-    /// A byte in is the number at a time, 0 for the blocking door; the time that [`EACH`] processes took goes out.
+    /// A byte in is the number at a time, or one of the constants below; the time that [`EACH`] processes took goes out.
     fn serve() -> io::Result<()> {
         let ring = a_ring()?;
         let mut library = Self {
@@ -163,23 +197,24 @@ impl Library {
             spawner: Spawner::new(&ring, 1)?,
             ring,
         };
-        let mut batch = [0];
-        while io::stdin().read(&mut batch)? == 1 {
-            let begin = Instant::now();
-            match batch[0] {
-                0 => (0..EACH).try_for_each(|_| library.blocking())?,
-                batch => {
-                    let batch = usize::from(batch);
-                    (0..EACH / batch).try_for_each(|_| library.ring(batch))?;
-                }
-            }
-            let time = begin.elapsed().as_secs_f64();
+        let mut what = [0];
+        while io::stdin().read(&mut what)? == 1 {
+            let time = match what[0] {
+                BLOCKING => timed(|| library.blocking(), 1)?,
+                HELD_UP => held_up(&mut library, Self::submit, Self::finish)?,
+                batch => timed(|| library.ring(batch.into()), batch.into())?,
+            };
             io::stdout().write_all(&time.to_ne_bytes())?;
             io::stdout().flush()?;
         }
         Ok(())
     }
 }
+
+/// To a helper: by the blocking door.
+const BLOCKING: u8 = 0;
+/// To a helper: only until the start is on its way.
+const HELD_UP: u8 = 255;
 
 struct Helper {
     input: ChildStdin,
@@ -224,66 +259,115 @@ fn timed(mut each: impl FnMut() -> io::Result<()>, batch: usize) -> io::Result<f
     Ok(begin.elapsed().as_secs_f64())
 }
 
+/// Seconds that [`EACH`] calls of `start` took, not what comes after each.
+fn held_up<T>(
+    bench: &mut T,
+    start: fn(&mut T) -> io::Result<()>,
+    finish: fn(&mut T) -> io::Result<()>,
+) -> io::Result<f64> {
+    let mut time = 0.0;
+    for _ in 0..EACH {
+        time += timed(|| start(bench), EACH)?;
+        finish(bench)?;
+    }
+    Ok(time)
+}
+
 struct Rival {
     name: &'static str,
     run: fn(&mut Bench) -> io::Result<f64>,
-    /// The row of the stock executor's that is of the same kind.
+    /// The rows of vfork and of the stock executor that are of the same kind.
+    vfork: usize,
     stock: usize,
 }
 
 const KERNEL: usize = 0;
 const CLONE3: usize = 1;
 
-const RIVALS: [Rival; 10] = [
+const RIVALS: [Rival; 14] = [
     Rival {
         name: "vfork + exec",
-        run: |b| timed(|| b.vfork(), 1),
+        run: |b| timed(|| b.vfork().and_then(|()| reap()), 1),
+        vfork: 0,
         stock: 7,
     },
     Rival {
         name: "posix_spawn",
         run: |b| timed(|| b.posix_spawn(), 1),
+        vfork: 0,
         stock: 9,
     },
     Rival {
         name: "the operation, one at a time",
         run: |b| timed(|| b.operation(1), 1),
+        vfork: 0,
         stock: 7,
     },
     Rival {
         name: "the operation, 32 an enter",
         run: |b| timed(|| b.operation(BATCH), BATCH),
+        vfork: 0,
         stock: 8,
     },
     Rival {
         name: "executor kernel, one at a time",
         run: |b| b.helpers[KERNEL].work(1),
+        vfork: 0,
         stock: 7,
     },
     Rival {
         name: "executor kernel, 32 at a time",
         run: |b| b.helpers[KERNEL].work(BATCH as u8),
+        vfork: 0,
         stock: 8,
     },
     Rival {
         name: "executor kernel, spawn and wait",
-        run: |b| b.helpers[KERNEL].work(0),
+        run: |b| b.helpers[KERNEL].work(BLOCKING),
+        vfork: 0,
         stock: 9,
     },
     Rival {
         name: "executor clone3, one at a time",
         run: |b| b.helpers[CLONE3].work(1),
+        vfork: 0,
         stock: 7,
     },
     Rival {
         name: "executor clone3, 32 at a time",
         run: |b| b.helpers[CLONE3].work(BATCH as u8),
+        vfork: 0,
         stock: 8,
     },
     Rival {
         name: "executor clone3, spawn and wait",
-        run: |b| b.helpers[CLONE3].work(0),
+        run: |b| b.helpers[CLONE3].work(BLOCKING),
+        vfork: 0,
         stock: 9,
+    },
+    Rival {
+        name: "caller held up: vfork + exec",
+        run: |b| held_up(b, Bench::vfork, |_| reap()),
+        vfork: 10,
+        stock: 13,
+    },
+    Rival {
+        name: "caller held up: the operation",
+        run: |b| held_up(b, Bench::submit, |b| b.finish(1)),
+        vfork: 10,
+        stock: 13,
+    },
+    Rival {
+        name: "caller held up: executor kernel",
+        run: |b| b.helpers[KERNEL].work(HELD_UP),
+        vfork: 10,
+        stock: 13,
+    },
+    Rival {
+        name: "caller held up: executor clone3",
+        run: |b| b.helpers[CLONE3].work(HELD_UP),
+        vfork: 10,
+        stock: 13,
     },
 ];
 
@@ -302,8 +386,10 @@ fn main() -> io::Result<()> {
         println!("SKIP: this kernel has no process operation");
         return Ok(());
     };
+    let program = CString::new(PROGRAM)?;
     let mut bench = Bench {
-        program: CString::new(PROGRAM)?,
+        argv: [program.as_ptr(), null()],
+        program,
         envp: [null()],
         stack: vec![0; 4096],
         number,
@@ -328,14 +414,20 @@ fn main() -> io::Result<()> {
         format!("{median:.2} ({low:.2} to {high:.2})")
     };
     println!(
-        "| way, from the call to the child reaped | median, µs | of vfork + exec | of clone3, the same way |"
+        "| way, from the call to the child reaped, or as long as the caller is held up | median, µs | of vfork + exec | of clone3, the same way |"
     );
     println!("|---|---|---|---|");
-    for (at, Rival { name, stock, .. }) in RIVALS.iter().enumerate() {
+    for (
+        at,
+        Rival {
+            name, vfork, stock, ..
+        },
+    ) in RIVALS.iter().enumerate()
+    {
         let (_, median, _) = quartiles(times[at].clone());
         println!(
             "| {name} | {median:.0} | {} | {} |",
-            against(at, 0),
+            against(at, *vfork),
             against(at, *stock)
         );
     }
