@@ -1,5 +1,7 @@
 //! What the child is besides its program: ids, directory, session, limits, confinement.
 
+mod operation;
+
 use std::{
     ffi::{CString, OsStr, OsString},
     os::unix::ffi::OsStrExt,
@@ -18,7 +20,6 @@ use super::Command;
 use crate::{
     Error, Stage,
     plan::{Arg, Calls},
-    start::Wanted,
 };
 
 #[derive(Debug, Default, Clone)]
@@ -278,66 +279,6 @@ impl Attributes {
             calls.push_late(Stage::Confine, libc::SYS_seccomp, args);
         }
         Ok(calls)
-    }
-}
-
-impl Attributes {
-    /// The same for the kernel's own operation; `None` where it has no attribute for something, or where that would
-    /// not mean the same.
-    pub(super) fn for_the_operation(&self) -> Option<Wanted> {
-        let Self {
-            groups,
-            gid,
-            uid,
-            chroot,
-            current_dir,
-            process_group,
-            setsid,
-            umask,
-            nice,
-            rlimits,
-            keep_sigpipe,
-            signal_mask: _,
-            no_new_privs,
-            seccomp,
-        } = self;
-        if chroot.is_some() || umask.is_some() || nice.is_some() || !rlimits.is_empty() {
-            return None;
-        }
-        if *no_new_privs || seccomp.is_some() {
-            return None;
-        }
-        if process_group.is_some_and(|group| group < 0 || *setsid) {
-            return None;
-        }
-        // setuid(2) changes three ids for root only, as the operation does; and the directory is to be looked up with
-        // the new ones.
-        let ids = uid.is_some() || gid.is_some() || groups.is_some();
-        // SAFETY: takes nothing.
-        let is_root = unsafe { libc::geteuid() } == 0;
-        let too_many = groups.as_ref().is_some_and(|groups| groups.len() > 65536);
-        if ids && (!is_root || current_dir.is_some() || too_many) {
-            return None;
-        }
-        // No ids; the system calls say what is wrong with them.
-        if [*uid, *gid].contains(&Some(u32::MAX)) {
-            return None;
-        }
-        let groups = match (groups, uid) {
-            (Some(groups), _) => Some(groups.as_slice().into()),
-            (None, Some(_)) => Some([].into()),
-            (None, None) => None,
-        };
-        let dir = current_dir.as_ref().map(|dir| CString::new(dir.as_bytes()));
-        Some(Wanted {
-            uid: *uid,
-            gid: *gid,
-            groups,
-            dir: dir.transpose().ok()?,
-            process_group: *process_group,
-            setsid: *setsid,
-            keep_sigpipe: *keep_sigpipe,
-        })
     }
 }
 
