@@ -7,6 +7,8 @@ pub mod neigh;
 pub mod tcp_buffer;
 #[cfg(feature = "tcp-listen")]
 pub mod tcp_listen;
+#[cfg(feature = "tcp-ports")]
+pub mod tcp_ports;
 #[cfg(test)]
 mod testing;
 
@@ -25,6 +27,8 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
         Box::<tcp_buffer::TcpBuffer>::default(),
         #[cfg(feature = "tcp-listen")]
         Box::<tcp_listen::TcpListen>::default(),
+        #[cfg(feature = "tcp-ports")]
+        Box::<tcp_ports::TcpPorts>::default(),
     ]
 }
 
@@ -36,4 +40,6 @@ pub const ALL: &[(&str, Load)] = &[
     (tcp_buffer::NAME, tcp_buffer::load),
     #[cfg(feature = "tcp-listen")]
     (tcp_listen::NAME, tcp_listen::load),
+    #[cfg(feature = "tcp-ports")]
+    (tcp_ports::NAME, tcp_ports::load),
 ];

@@ -7,6 +7,7 @@ mod burst;
 mod flood;
 mod report;
 mod tcp_listen;
+mod tcp_ports;
 
 use std::{
     path::Path,
@@ -179,5 +180,10 @@ fn rest_of_second(since: Instant) {
 /// Every scenario.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Scenario>> {
-    vec![Box::new(tcp_listen::Burst), Box::new(tcp_listen::Flood)]
+    vec![
+        Box::new(tcp_listen::Burst),
+        Box::new(tcp_listen::Flood),
+        Box::new(tcp_ports::TimeWait),
+        Box::new(tcp_ports::Held),
+    ]
 }

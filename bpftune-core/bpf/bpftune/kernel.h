@@ -51,12 +51,15 @@ enum {
 
 /* include/net/tcp_states.h */
 #define TCP_ESTABLISHED 1
+#define TCP_SYN_SENT 2
 #define TCP_SYN_RECV 3
+#define TCP_CLOSE 7
 #define TCP_LISTEN 10
 
 /* include/net/sock.h: sk_userlocks; include/linux/net.h: socket flags */
 #define SOCK_SNDBUF_LOCK 1
 #define SOCK_RCVBUF_LOCK 2
+#define SOCK_BINDPORT_LOCK 8
 #define SOCK_NOSPACE 2
 
 /* include/uapi/asm-generic/socket.h */
