@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// 300 short connections a second, each closed by the client: its port stays taken for a minute.
 pub(super) struct TimeWait;
 
-/// 200 connections a second, each held for eight seconds.
+/// 200 connections a second, each held: the ports are gone after five seconds.
 pub(super) struct Held;
 
 impl Scenario for TimeWait {
@@ -73,12 +73,12 @@ impl Scenario for Held {
     }
 
     fn stage(&self) -> Result<Box<dyn Stage>> {
-        PortsStage::new(200, 8)
+        PortsStage::new(200, 20)
     }
 
-    /// The first eight fill the range.
+    /// The first five fill the range.
     fn turns(&self) -> usize {
-        18
+        16
     }
 }
 

@@ -11,8 +11,8 @@ use bpftune_core::{
 pub(super) const NO_PORT: &str = "no-port";
 
 pub(super) const RANGE: &str = "net.ipv4.ip_local_port_range";
-const TW_REUSE: &str = "net.ipv4.tcp_tw_reuse";
-const FIN_TIMEOUT: &str = "net.ipv4.tcp_fin_timeout";
+pub(super) const TW_REUSE: &str = "net.ipv4.tcp_tw_reuse";
+pub(super) const FIN_TIMEOUT: &str = "net.ipv4.tcp_fin_timeout";
 const TIMESTAMPS: &str = "net.ipv4.tcp_timestamps";
 
 /// Services that start later want their ports: most that are registered lie below.
@@ -112,6 +112,8 @@ struct Seen {
     ceiling: i64,
     time_wait: f64,
     orphans: f64,
+    tw_reuse: i64,
+    fin_timeout: i64,
 }
 
 impl Seen {
@@ -125,6 +127,8 @@ impl Seen {
             ceiling: port("ceiling")?,
             time_wait: signal.figure("time_wait")?,
             orphans: signal.figure("orphans")?,
+            tw_reuse: signal.figure("tw_reuse")? as i64,
+            fin_timeout: signal.figure("fin_timeout")? as i64,
         })
     }
 
@@ -146,8 +150,11 @@ impl Seen {
             urgency: Urgency::Gain,
         };
         let range = now(RANGE)?;
-        // The range has been changed since this was seen.
-        if range.numbers() != [self.low, self.high] {
+        let (tw_reuse, fin) = (now(TW_REUSE)?.last(), now(FIN_TIMEOUT)?.last());
+        // Something has been changed since this was seen.
+        if range.numbers() != [self.low, self.high]
+            || (tw_reuse, fin) != (self.tw_reuse, self.fin_timeout)
+        {
             return None;
         }
         let failed = format!(
@@ -158,7 +165,7 @@ impl Seen {
         );
         let half = self.size() as f64 / 2.0;
         let timestamps = || now(TIMESTAMPS).is_some_and(|on| on.last() != 0);
-        if self.time_wait >= half && now(TW_REUSE)?.last() != 1 && timestamps() {
+        if self.time_wait >= half && tw_reuse != 1 && timestamps() {
             let reason = format!(
                 "{failed}, and {:.0} connections are in TIME_WAIT; with timestamps a port can be used again after a \
                  second instead of a minute",
@@ -166,7 +173,6 @@ impl Seen {
             );
             return Some(proposal(TW_REUSE, 1.into(), reason));
         }
-        let fin = now(FIN_TIMEOUT)?.last();
         if self.orphans >= half && fin > FIN_LEAST {
             let reason = format!(
                 "{failed}, and {:.0} that are closed here wait for a FIN which does not come",

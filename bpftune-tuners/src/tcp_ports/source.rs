@@ -1,7 +1,7 @@
 //! From the BPF program's events to signals, with what holds the ports just then.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{BufRead, BufReader},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::BorrowedFd,
@@ -12,10 +12,11 @@ use bpftune_core::{
     Figure, NetnsCookie, Result, Signal, Source,
     bpf::{Feed, HookStatus, Scenarios},
     netns::Namespaces,
+    sysctl,
     trial::{Counter, Meter, ProcMeter},
 };
 
-use super::rules::NO_PORT;
+use super::rules::{FIN_TIMEOUT, NO_PORT, RANGE, TW_REUSE};
 
 const SCENARIOS: Scenarios = &[(1, NO_PORT)];
 
@@ -90,6 +91,11 @@ fn listeners(table: impl BufRead) -> Vec<u16> {
         .collect()
 }
 
+/// A sysctl of the calling thread's namespace.
+fn text(name: &str) -> Option<String> {
+    fs::read_to_string(sysctl::path(name)).ok()
+}
+
 /// Low and high of `net.ipv4.ip_local_port_range`.
 fn range(text: &str) -> Option<(u16, u16)> {
     let mut numbers = text.split_ascii_whitespace().map(str::parse);
@@ -124,13 +130,13 @@ impl Source for TcpPortsSource {
     fn drain_in(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         for (scenario, head, body) in self.feed.drain()? {
             let Some(peer) = peer(&body) else { continue };
-            let path = bpftune_core::sysctl::path(super::rules::RANGE);
             let seen = namespaces.within(head.netns(), || {
-                let range = range(&std::fs::read_to_string(&path).ok()?)?;
-                Some((range, Ports::now()))
+                let range = range(&text(RANGE)?)?;
+                let number = |name| text(name)?.trim().parse::<u32>().ok();
+                Some((range, number(TW_REUSE)?, number(FIN_TIMEOUT)?, Ports::now()))
             });
             // One that is gone needs no ports.
-            let Ok(Some(((low, high), ports))) = seen else {
+            let Ok(Some(((low, high), tw_reuse, fin_timeout, ports))) = seen else {
                 continue;
             };
             let (floor, ceiling) = ports.room(low, high);
@@ -148,6 +154,8 @@ impl Source for TcpPortsSource {
                     Figure::new("time_wait", ports.time_wait, ""),
                     Figure::new("orphans", ports.orphans, ""),
                     Figure::new("in_use", ports.in_use, ""),
+                    Figure::new("tw_reuse", f64::from(tw_reuse), ""),
+                    Figure::new("fin_timeout", f64::from(fin_timeout), "s"),
                 ],
             });
         }

@@ -22,6 +22,8 @@ fn signal(change: &[(&'static str, f64)]) -> Signal {
         ("time_wait", 0.0),
         ("orphans", 0.0),
         ("in_use", 28000.0),
+        ("tw_reuse", 2.0),
+        ("fin_timeout", 60.0),
     ];
     let value = |name| change.iter().find(|(other, _)| *other == name);
     let figures = usual.map(|(name, usual)| (name, value(name).map_or(usual, |(_, v)| *v)));
@@ -50,6 +52,7 @@ fn ports_that_nobody_uses_come_first() {
     );
     // On already, or without timestamps to tell old from new.
     for (reuse, timestamps) in [(1, 1), (2, 0)] {
+        let waiting = signal(&[("time_wait", 28000.0), ("tw_reuse", reuse as f64)]);
         let proposals = tuner.on_signal(&waiting, &view(USUAL, reuse, timestamps));
         assert_eq!(wanted(&proposals), [(RANGE, "10240 65535".to_owned())]);
     }
@@ -72,7 +75,7 @@ fn a_range_grows_upwards_first_and_never_changes_its_direction() {
                 ("high", range[1] as f64),
                 ("ceiling", ceiling),
             ];
-            let proposals = TcpPorts.on_signal(&signal(&seen), &view(range, 1, 1));
+            let proposals = TcpPorts.on_signal(&signal(&seen), &view(range, 2, 1));
             let Some(proposal) = proposals.first() else {
                 break;
             };
@@ -88,19 +91,17 @@ fn a_range_grows_upwards_first_and_never_changes_its_direction() {
 #[test]
 fn a_range_stops_before_listeners() {
     let shut_in = signal(&[("floor", 32700.0), ("ceiling", 61000.0)]);
-    let proposals = TcpPorts.on_signal(&shut_in, &view(USUAL, 1, 1));
+    let proposals = TcpPorts.on_signal(&shut_in, &view(USUAL, 2, 1));
     assert_eq!(wanted(&proposals), [(RANGE, "32700 61000".to_owned())]);
     let full = signal(&[("floor", 32768.0), ("ceiling", 60999.0)]);
-    assert!(TcpPorts.on_signal(&full, &view(USUAL, 1, 1)).is_empty());
+    assert!(TcpPorts.on_signal(&full, &view(USUAL, 2, 1)).is_empty());
 }
 
 #[test]
 fn an_old_event_changes_nothing() {
-    assert!(
-        TcpPorts
-            .on_signal(&signal(&[]), &view([20000, 65535], 1, 1))
-            .is_empty()
-    );
+    for now in [view([20000, 65535], 2, 1), view(USUAL, 1, 1)] {
+        assert!(TcpPorts.on_signal(&signal(&[]), &now).is_empty());
+    }
 }
 
 proptest! {
@@ -113,7 +114,7 @@ proptest! {
         let names = ["failed", "floor", "ceiling", "time_wait", "orphans", "in_use"];
         let mut change: Vec<_> = names.into_iter().zip(figures).collect();
         change.extend([("low", low as f64), ("high", high as f64)]);
-        for proposal in TcpPorts.on_signal(&signal(&change), &view([low, high], 1, 1)) {
+        for proposal in TcpPorts.on_signal(&signal(&change), &view([low, high], 2, 1)) {
             if proposal.knob.tunable == RANGE {
                 let numbers = proposal.target.numbers();
                 prop_assert!(numbers[0] <= low && numbers[1] >= high);
