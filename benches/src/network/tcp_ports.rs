@@ -51,7 +51,7 @@ impl Scenario for TimeWait {
     }
 
     fn stage(&self) -> Result<Box<dyn Stage>> {
-        PortsStage::new(300, 0)
+        PortsStage::staged(300, 0)
     }
 }
 
@@ -73,7 +73,7 @@ impl Scenario for Held {
     }
 
     fn stage(&self) -> Result<Box<dyn Stage>> {
-        PortsStage::new(200, 20)
+        PortsStage::staged(200, 20)
     }
 
     /// The first five fill the range.
@@ -92,7 +92,7 @@ struct PortsStage {
 }
 
 impl PortsStage {
-    fn new(tries: usize, keeps: usize) -> Result<Box<dyn Stage>> {
+    fn staged(tries: usize, keeps: usize) -> Result<Box<dyn Stage>> {
         let link = Link::new(Shape::new(Duration::ZERO))?;
         link.a.set_sysctl("net.ipv4.ip_local_port_range", FEW)?;
         Ok(Box::new(PortsStage {

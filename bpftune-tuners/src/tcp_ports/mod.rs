@@ -7,8 +7,8 @@
 //! | signal | changes |
 //! |---|---|
 //! | no port, and most of the range is in TIME_WAIT | `net.ipv4.tcp_tw_reuse` = 1: a port is free again after a second |
-//! | no port, and a good part waits for a FIN that does not come | `net.ipv4.tcp_fin_timeout`, half of it |
 //! | no port | `net.ipv4.ip_local_port_range`, wider, never over a port that somebody listens on |
+//! | no port, and no room for a wider range | `net.ipv4.tcp_fin_timeout`, half of it |
 
 mod rules;
 mod source;

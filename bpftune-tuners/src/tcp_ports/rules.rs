@@ -111,7 +111,6 @@ struct Seen {
     floor: i64,
     ceiling: i64,
     time_wait: f64,
-    orphans: f64,
     tw_reuse: i64,
     fin_timeout: i64,
 }
@@ -126,7 +125,6 @@ impl Seen {
             floor: port("floor")?,
             ceiling: port("ceiling")?,
             time_wait: signal.figure("time_wait")?,
-            orphans: signal.figure("orphans")?,
             tw_reuse: signal.figure("tw_reuse")? as i64,
             fin_timeout: signal.figure("fin_timeout")? as i64,
         })
@@ -173,10 +171,19 @@ impl Seen {
             );
             return Some(proposal(TW_REUSE, 1.into(), reason));
         }
-        if self.orphans >= half && fin > FIN_LEAST {
+        if let Some((low, high)) = self.wider() {
             let reason = format!(
-                "{failed}, and {:.0} that are closed here wait for a FIN which does not come",
-                self.orphans
+                "{failed}; the wider range stays clear of ports that anybody listens on (ip_local_reserved_ports are never \
+                 used)"
+            );
+            return Some(proposal(RANGE, Value::new([low, high]), reason));
+        }
+        // Among them are those in FIN_WAIT_2, which are not used again.
+        if self.time_wait >= half && fin > FIN_LEAST {
+            let reason = format!(
+                "{failed}, the range has no room to grow, and some of the {:.0} connections in TIME_WAIT may wait for a FIN \
+                 that does not come",
+                self.time_wait
             );
             return Some(proposal(
                 FIN_TIMEOUT,
@@ -184,12 +191,7 @@ impl Seen {
                 reason,
             ));
         }
-        let (low, high) = self.wider()?;
-        let reason = format!(
-            "{failed}; the wider range stays clear of ports that anybody listens on (ip_local_reserved_ports are \
-             never used)"
-        );
-        Some(proposal(RANGE, Value::new([low, high]), reason))
+        None
     }
 
     /// Twice as many ports: upwards first, where hardly any service lives. The step that comes to the end there takes

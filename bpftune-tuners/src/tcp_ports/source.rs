@@ -37,9 +37,8 @@ impl TcpPortsSource {
 /// What holds ports in the namespace of the calling thread.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Ports {
-    /// Connections in TIME_WAIT, orphans, and sockets in use, of both families.
+    /// Connections in TIME_WAIT, of both families, and sockets in use. The orphans of that file are the host's.
     time_wait: f64,
-    orphans: f64,
     in_use: f64,
     /// What processes listen on, lowest first.
     listening: Vec<u16>,
@@ -59,7 +58,6 @@ impl Ports {
         listening.dedup();
         Ports {
             time_wait: read("tw"),
-            orphans: read("orphan"),
             in_use: read("inuse"),
             listening,
         }
@@ -152,7 +150,6 @@ impl Source for TcpPortsSource {
                     Figure::new("floor", f64::from(floor), ""),
                     Figure::new("ceiling", f64::from(ceiling), ""),
                     Figure::new("time_wait", ports.time_wait, ""),
-                    Figure::new("orphans", ports.orphans, ""),
                     Figure::new("in_use", ports.in_use, ""),
                     Figure::new("tw_reuse", f64::from(tw_reuse), ""),
                     Figure::new("fin_timeout", f64::from(fin_timeout), "s"),

@@ -20,7 +20,6 @@ fn signal(change: &[(&'static str, f64)]) -> Signal {
         ("floor", 8081.0),
         ("ceiling", 65535.0),
         ("time_wait", 0.0),
-        ("orphans", 0.0),
         ("in_use", 28000.0),
         ("tw_reuse", 2.0),
         ("fin_timeout", 60.0),
@@ -56,8 +55,14 @@ fn ports_that_nobody_uses_come_first() {
         let proposals = tuner.on_signal(&waiting, &view(USUAL, reuse, timestamps));
         assert_eq!(wanted(&proposals), [(RANGE, "10240 65535".to_owned())]);
     }
-    let orphans = signal(&[("orphans", 20000.0)]);
-    let proposals = tuner.on_signal(&orphans, &view(USUAL, 2, 1));
+    // Nothing else is left.
+    let shut_in = [
+        ("time_wait", 28000.0),
+        ("tw_reuse", 1.0),
+        ("floor", 32768.0),
+        ("ceiling", 60999.0),
+    ];
+    let proposals = tuner.on_signal(&signal(&shut_in), &view(USUAL, 1, 1));
     assert_eq!(wanted(&proposals), [(FIN_TIMEOUT, "30".to_owned())]);
 }
 
@@ -111,7 +116,7 @@ proptest! {
         low in 1i64..65536,
         high in 1i64..65536,
     ) {
-        let names = ["failed", "floor", "ceiling", "time_wait", "orphans", "in_use"];
+        let names = ["failed", "floor", "ceiling", "time_wait", "in_use"];
         let mut change: Vec<_> = names.into_iter().zip(figures).collect();
         change.extend([("low", low as f64), ("high", high as f64)]);
         for proposal in TcpPorts.on_signal(&signal(&change), &view([low, high], 2, 1)) {
