@@ -5,7 +5,9 @@ use std::{env, ffi::OsString, path::PathBuf};
 const TUNERS: &[(&str, &str)] = &[
     ("CARGO_FEATURE_NEIGH", "neigh"),
     ("CARGO_FEATURE_TCP_BUFFER", "tcp_buffer"),
+    ("CARGO_FEATURE_TCP_CONN", "tcp_conn"),
     ("CARGO_FEATURE_TCP_LISTEN", "tcp_listen"),
+    ("CARGO_FEATURE_TCP_PORTS", "tcp_ports"),
 ];
 
 fn main() {

@@ -5,8 +5,12 @@
 pub mod neigh;
 #[cfg(feature = "tcp-buffer")]
 pub mod tcp_buffer;
+#[cfg(feature = "tcp-conn")]
+pub mod tcp_conn;
 #[cfg(feature = "tcp-listen")]
 pub mod tcp_listen;
+#[cfg(feature = "tcp-ports")]
+pub mod tcp_ports;
 #[cfg(test)]
 mod testing;
 
@@ -23,8 +27,12 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
         Box::<neigh::Neigh>::default(),
         #[cfg(feature = "tcp-buffer")]
         Box::<tcp_buffer::TcpBuffer>::default(),
+        #[cfg(feature = "tcp-conn")]
+        Box::<tcp_conn::TcpConn>::default(),
         #[cfg(feature = "tcp-listen")]
         Box::<tcp_listen::TcpListen>::default(),
+        #[cfg(feature = "tcp-ports")]
+        Box::<tcp_ports::TcpPorts>::default(),
     ]
 }
 
@@ -34,6 +42,10 @@ pub const ALL: &[(&str, Load)] = &[
     (neigh::NAME, neigh::load),
     #[cfg(feature = "tcp-buffer")]
     (tcp_buffer::NAME, tcp_buffer::load),
+    #[cfg(feature = "tcp-conn")]
+    (tcp_conn::NAME, tcp_conn::load),
     #[cfg(feature = "tcp-listen")]
     (tcp_listen::NAME, tcp_listen::load),
+    #[cfg(feature = "tcp-ports")]
+    (tcp_ports::NAME, tcp_ports::load),
 ];
