@@ -137,6 +137,15 @@ pub trait View {
 
     /// The knobs that differ from the value they had before the first change, with that value.
     fn changed(&self) -> Vec<(Knob, Value)>;
+
+    /// A knob's value before its first change; `None` where it was not changed.
+    fn original(&self, knob: &Knob) -> Option<Value> {
+        let changed = self.changed().into_iter();
+        changed
+            .filter(|(changed, _)| changed == knob)
+            .map(|(_, value)| value)
+            .next()
+    }
 }
 
 /// A change that a tuner wants.

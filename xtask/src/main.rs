@@ -3,6 +3,7 @@
 mod bench;
 mod lint;
 mod needs;
+mod new_tuner;
 mod process;
 mod run;
 mod sanitize;
@@ -11,7 +12,7 @@ mod targets;
 mod test;
 mod vm;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -74,6 +75,17 @@ enum Verb {
     },
     /// Write docs/spawn.md and docs/spawn.svg from the last run of `bench spawn`
     Report,
+    /// Make a tuner that works and has tests, to begin with: docs/tutorial-tuner.md
+    NewTuner {
+        /// Its name: lower case letters, digits and hyphens
+        name: String,
+        /// What it is made of
+        #[arg(long)]
+        kind: new_tuner::Kind,
+        /// Where its folder goes [default: here]
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// Run every test
     Test {
         /// Only tests whose name contains this
@@ -99,6 +111,7 @@ fn main() -> ExitCode {
         Verb::Sim { args } => run::sim(&args),
         Verb::Bench { name, args } => bench::run(&name, &args),
         Verb::Report => bench::run("spawn", &["--report".to_owned()]),
+        Verb::NewTuner { name, kind, dir } => new_tuner::run(&name, kind, dir.as_deref()),
         Verb::Test { filter } => test::run(filter.as_deref()),
         Verb::Sanitize => sanitize::run(),
         Verb::Lint => lint::run(),

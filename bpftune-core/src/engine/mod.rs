@@ -504,12 +504,11 @@ impl Engine {
         let machine = self.machine()?;
         self.give_back(index, signal.netns);
         self.tuners[index].known.stirred = true;
-        let proposals = {
-            let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
-            self.tuners[index].tuner.on_signal(signal, &view)
-        };
+        let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
+        let proposals = self.tuners[index].tuner.on_signal(signal, &view);
+        let seen = view.into_seen();
         for proposal in proposals {
-            self.propose(index, Some(signal), proposal, &machine)?;
+            self.propose(index, Some(signal), proposal, &machine, &seen)?;
         }
         Ok(())
     }
@@ -533,12 +532,11 @@ impl Engine {
             if self.operator.rest(name, Instant::now()).is_some() {
                 continue;
             }
-            let proposals = {
-                let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
-                self.tuners[index].tuner.on_memory_pressure(&view)
-            };
+            let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
+            let proposals = self.tuners[index].tuner.on_memory_pressure(&view);
+            let seen = view.into_seen();
             for proposal in proposals {
-                self.propose(index, None, proposal, &machine)?;
+                self.propose(index, None, proposal, &machine, &seen)?;
             }
         }
         Ok(())
