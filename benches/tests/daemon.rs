@@ -390,7 +390,10 @@ fn without_btf_every_hook_is_off_and_says_so() {
         .iter()
         .filter(|hook| hook["section"].as_str().unwrap().starts_with("tp_btf"))
         .collect();
-    assert_eq!(tracing.len(), 3);
+    assert!(
+        tracing.len() >= 3,
+        "tcp-buffer alone has three: {tracing:?}"
+    );
     for hook in tracing {
         assert!(
             hook["off"]

@@ -16,6 +16,7 @@
 //! * [`config`]: the operator's files: what may change, how far and how often.
 //! * [`control`]: Varlink on a Unix socket.
 //! * [`bpf`]: loads BPF objects hook by hook, so that a refused hook costs only itself.
+//! * [`rounds`]: counters of a namespace, read again and again while something goes on there.
 //!
 //! # Kernel
 //! Linux 6.1 or newer with BTF (`CONFIG_DEBUG_INFO_BTF`). Root, or the capabilities that
@@ -36,6 +37,7 @@ pub mod netns;
 pub mod privilege;
 pub mod restore;
 pub mod reverter;
+pub mod rounds;
 mod signal;
 pub mod sim;
 pub mod stats;

@@ -12,6 +12,7 @@ use crate::{
     bpf::HookStatus,
     governor::Decision,
     learner::Spec,
+    netns::Namespaces,
     trial::{Plan, Record},
 };
 
@@ -178,6 +179,15 @@ pub trait Source {
 
     /// Takes everything that waits; never blocks.
     fn drain(&mut self, out: &mut Vec<Signal>) -> Result<()>;
+
+    /// The same for a source that looks into namespaces, by the ways that the engine knows.
+    ///
+    /// # Errors
+    /// As [`drain`](Source::drain).
+    fn drain_in(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
+        let _ = namespaces;
+        self.drain(out)
+    }
 
     /// Each hook, and if it is off, why.
     fn hooks(&self) -> &[HookStatus];

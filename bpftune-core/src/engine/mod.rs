@@ -466,7 +466,8 @@ impl Engine {
         let Some(index) = self.tuners.iter().position(|t| t.token == token) else {
             return Ok(());
         };
-        self.tuners[index].source.drain(&mut signals)?;
+        let source = &mut self.tuners[index].source;
+        source.drain_in(&mut self.namespaces, &mut signals)?;
         for signal in signals {
             self.on_signal(index, &signal)?;
         }
@@ -501,6 +502,15 @@ impl Engine {
 
     /// Takes a signal to a tuner, and what it proposes to the governor.
     fn ask(&mut self, index: usize, signal: &Signal) -> Result<()> {
+        // A change that it asked for just now must not be asked for again.
+        let (tuner, netns) = (self.tuners[index].tuner.name(), signal.netns);
+        if self
+            .batch
+            .iter()
+            .any(|change| change.tuner == tuner && change.knob.netns == netns)
+        {
+            self.carry_out();
+        }
         let machine = self.machine()?;
         self.give_back(index, signal.netns);
         self.tuners[index].known.stirred = true;
