@@ -302,14 +302,7 @@ fn run(args: &Args) -> Result<()> {
     }
     let settings = Settings {
         policy,
-        state_dir: args.state_dir.clone(),
         control: Some(args.control.clone()),
-        access: Access::default(),
-        query_port: None,
-        retention: Retention::default(),
-        exit: ExitPolicy::Restore,
-        other_tuners: false,
-        config: None,
         only_netns: args.netns.clone(),
         trial: trial::Policy {
             unclear: if args.unclear_reverts {
@@ -320,6 +313,7 @@ fn run(args: &Args) -> Result<()> {
         },
         watchdog: watch,
         reverter: (!args.alone).then(|| "/proc/self/exe".into()),
+        ..Settings::new(&args.state_dir)
     };
     let tuner = Rig {
         to: args.to.as_deref().map(str::parse).transpose()?,
