@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     fs::File,
     os::fd::{AsFd, BorrowedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -52,7 +52,7 @@ struct Plugin {
 }
 
 enum State {
-    /// Not loaded until its file, or what it may, changes.
+    /// Not loaded; tried again when a file or the configuration changes, for another may have had its tunable.
     Refused(String),
     /// A rule, registered.
     Rule,
@@ -128,12 +128,25 @@ impl Manager {
         self.epoll.0.as_fd()
     }
 
-    /// Each plugin that does not run, and why.
+    /// Each plugin that does not run, what it does instead ("rests", "refused"), and why.
+    pub fn idle(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        let of_plugins = self
+            .hooks
+            .iter()
+            .filter(|(_, hook)| hook.section != "directory");
+        of_plugins.map(|(name, hook)| {
+            let why = hook.off.as_deref().unwrap_or_default();
+            (name.as_str(), hook.section.as_str(), why)
+        })
+    }
+
+    /// The same, and each directory that is not read, for `status`.
     pub fn hooks(&self) -> impl Iterator<Item = (&str, &HookStatus)> {
         self.hooks.iter().map(|(name, hook)| (name.as_str(), hook))
     }
 
-    /// Other settings hold from now on: where they differ, all plugins are loaded anew.
+    /// The configuration was read again. Where these settings differ, all plugins are loaded anew; those that were refused
+    /// are looked at in any case, for the reason may be gone.
     pub fn configure(&mut self, settings: Settings) {
         if settings != self.settings {
             self.settings = settings;
@@ -141,9 +154,9 @@ impl Manager {
             for plugin in self.plugins.values_mut() {
                 plugin.identity = None;
             }
-            self.scan_at = Some(Instant::now());
-            self.arm_timer();
         }
+        self.scan_at = Some(Instant::now());
+        self.arm_timer();
     }
 
     /// Does what is to be done: a bounded part of it.
@@ -267,10 +280,13 @@ impl Manager {
         }
         self.faults = faults;
         let stays = |name: &String, plugin: &Plugin| {
-            found.get(name).is_some_and(|found| {
-                let identity = found.what.as_ref().ok().map(|(identity, _)| *identity);
-                found.path == plugin.path && identity.is_some() && identity == plugin.identity
-            })
+            let same = |found: &Found| match &found.what {
+                Ok((identity, _)) => {
+                    found.path == plugin.path && Some(*identity) == plugin.identity
+                }
+                Err(_) => false,
+            };
+            !matches!(plugin.state, State::Refused(_)) && found.get(name).is_some_and(same)
         };
         let gone: Vec<(String, Plugin)> = self
             .plugins
@@ -378,27 +394,32 @@ impl Manager {
 
     fn tell_hooks(&mut self) {
         let plugins = self.plugins.iter().filter_map(|(name, plugin)| {
-            let (section, off) = match &plugin.state {
-                State::Refused(why) => ("not loaded", why.clone()),
-                State::Rests { why, .. } => {
-                    let failures = plugin.back_off.failures();
-                    let off = format!("{why} (failure {failures}; it is started anew)");
-                    ("rests", off)
-                }
-                State::Rule | State::Runs { .. } => return None,
-            };
-            let name = name.clone();
-            Some((name, hook(plugin.path.display().to_string(), section, off)))
+            let (state, why) = plugin.idle()?;
+            Some((name.clone(), hook(&plugin.path, state, why)))
         });
-        let faults = self.faults.iter().map(|(path, why)| {
-            let path = path.display().to_string();
-            ("plugins".to_owned(), hook(path, "directory", why.clone()))
-        });
+        let faults = self.faults.iter();
+        let faults =
+            faults.map(|(path, why)| ("plugins".to_owned(), hook(path, "directory", why.clone())));
         self.hooks = faults.chain(plugins).collect();
     }
 }
 
 impl Plugin {
+    /// What it does instead of running, and why.
+    fn idle(&self) -> Option<(&'static str, String)> {
+        match &self.state {
+            State::Refused(why) => Some(("refused", why.clone())),
+            State::Rests { why, .. } => {
+                let failures = self.back_off.failures();
+                Some((
+                    "rests",
+                    format!("{why} (failure {failures}; it is started anew)"),
+                ))
+            }
+            State::Rule | State::Runs { .. } => None,
+        }
+    }
+
     fn start(&mut self, name: &str, epoll: &Epoll, settings: &Settings, context: &Rc<Context>) {
         let Some(program) = &self.program else {
             return;
@@ -448,9 +469,9 @@ fn refused(name: &str, why: String) -> State {
     State::Refused(why)
 }
 
-fn hook(name: String, section: &str, off: String) -> HookStatus {
+fn hook(path: &Path, section: &str, off: String) -> HookStatus {
     HookStatus {
-        name,
+        name: path.display().to_string(),
         section: section.into(),
         off: Some(off),
     }
