@@ -2,7 +2,11 @@
 use std::{env, ffi::OsString, path::PathBuf};
 
 /// Feature and folder.
-const TUNERS: &[(&str, &str)] = &[("CARGO_FEATURE_TCP_BUFFER", "tcp_buffer")];
+const TUNERS: &[(&str, &str)] = &[
+    ("CARGO_FEATURE_NEIGH", "neigh"),
+    ("CARGO_FEATURE_TCP_BUFFER", "tcp_buffer"),
+    ("CARGO_FEATURE_TCP_LISTEN", "tcp_listen"),
+];
 
 fn main() {
     let var = |name: &str| {

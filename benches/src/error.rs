@@ -33,3 +33,10 @@ impl Error {
         }
     }
 }
+
+/// For those who speak std's error only.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        io::Error::new(error.source.kind(), error)
+    }
+}

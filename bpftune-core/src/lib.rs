@@ -18,6 +18,7 @@
 //! * `plugin` (feature `plugins`): tuners that are processes or rule files.
 //! * `daemon` (feature `daemon`): a `main` for tuners in a crate of their own.
 //! * [`bpf`]: loads BPF objects hook by hook, so that a refused hook costs only itself.
+//! * [`rounds`]: counters of a namespace, read again and again while something goes on there.
 //!
 //! # Kernel
 //! Linux 6.1 or newer with BTF (`CONFIG_DEBUG_INFO_BTF`). Root, or the capabilities that
@@ -43,6 +44,7 @@ pub mod privilege;
 mod psi;
 pub mod restore;
 pub mod reverter;
+pub mod rounds;
 mod signal;
 pub mod sim;
 pub mod stats;
@@ -59,5 +61,5 @@ pub use machine::Machine;
 pub use netns::NetnsCookie;
 pub use signal::{Figure, Signal};
 pub use tunable::{Bound, Cost, Knob, Scope, Tunable};
-pub use tuner::{Proposal, Source, Tuner, Urgency, View};
+pub use tuner::{Lesson, Proposal, Source, Tuner, Urgency, View};
 pub use value::Value;

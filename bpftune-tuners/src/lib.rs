@@ -1,8 +1,14 @@
 //! Tuners for `bpftune`, each in a folder of its own with its BPF program, each behind a cargo
 //! feature of its name. No tuner knows another.
 
+#[cfg(feature = "neigh")]
+pub mod neigh;
 #[cfg(feature = "tcp-buffer")]
 pub mod tcp_buffer;
+#[cfg(feature = "tcp-listen")]
+pub mod tcp_listen;
+#[cfg(test)]
+mod testing;
 
 use bpftune_core::{Result, Tuner, engine::Registration};
 
@@ -13,13 +19,21 @@ pub type Load = fn() -> Result<Registration>;
 #[must_use]
 pub fn catalogue() -> Vec<Box<dyn Tuner>> {
     vec![
+        #[cfg(feature = "neigh")]
+        Box::<neigh::Neigh>::default(),
         #[cfg(feature = "tcp-buffer")]
         Box::<tcp_buffer::TcpBuffer>::default(),
+        #[cfg(feature = "tcp-listen")]
+        Box::<tcp_listen::TcpListen>::default(),
     ]
 }
 
 /// Every tuner of this build, by name.
 pub const ALL: &[(&str, Load)] = &[
+    #[cfg(feature = "neigh")]
+    (neigh::NAME, neigh::load),
     #[cfg(feature = "tcp-buffer")]
     (tcp_buffer::NAME, tcp_buffer::load),
+    #[cfg(feature = "tcp-listen")]
+    (tcp_listen::NAME, tcp_listen::load),
 ];

@@ -5,27 +5,19 @@
 
 mod alloc;
 mod ballast;
-mod docs;
-mod elf;
 mod judge;
-mod load;
 mod parts;
-mod plot;
-mod report;
 mod rivals;
 mod rounds;
-mod stats;
 
 use std::{
-    fs::File,
-    io::{self, Write},
-    os::fd::{AsFd, AsRawFd},
+    io,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Instant,
 };
 
 use clap::Parser;
+use lab::result::{Common, Recorder};
 
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting;
@@ -34,21 +26,8 @@ static ALLOCATOR: alloc::Counting = alloc::Counting;
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask bench spawn")]
 struct Args {
-    /// Under three minutes, with fewer samples
-    #[arg(long)]
-    quick: bool,
-    /// Print JSON only
-    #[arg(long)]
-    json: bool,
-    /// Write docs/spawn.md and docs/spawn.svg from the last run's target/report/bench.json
-    #[arg(long)]
-    report: bool,
-    /// Only parts whose name contains this; nothing is kept then
-    #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
-    /// Where the figures go
-    #[arg(long, value_name = "PATH", default_value = "target/report/bench.json")]
-    out: PathBuf,
+    #[command(flatten)]
+    common: Common,
     /// A rival in a process of its own
     #[arg(long, hide = true, value_name = "KIND")]
     helper: Option<String>,
@@ -59,24 +38,16 @@ struct Args {
     count: usize,
     #[arg(hide = true)]
     program: Option<PathBuf>,
-    /// Cargo says so
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("bench spawn: {error}");
             ExitCode::FAILURE
         }
     }
-}
-
-fn root() -> &'static Path {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here)
 }
 
 /// Above the other programs of the machine, where that is allowed; all rivals and their children
@@ -102,52 +73,29 @@ fn without_cargo() {
     }
 }
 
-fn run(args: &Args) -> io::Result<()> {
+fn run(args: &Args) -> io::Result<ExitCode> {
     ballast::raise_limit();
     let program = args.program.as_deref().unwrap_or(Path::new("/bin/true"));
     if let Some(kind) = &args.helper {
-        return rivals::serve(kind, program);
+        rivals::serve(kind, program)?;
+        return Ok(ExitCode::SUCCESS);
     }
     if let Some(kind) = &args.calls {
-        return parts::calls_once(kind, program, args.count);
+        parts::calls_once(kind, program, args.count)?;
+        return Ok(ExitCode::SUCCESS);
     }
-    let out = root().join(&args.out);
-    if args.report {
-        let written = docs::write(&report::Report::read(&out)?, &root().join("docs"))?;
-        eprintln!("wrote {written}");
-        return Ok(());
-    }
-    // Talk goes to standard error; standard output has the result alone.
-    let mut result = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    // SAFETY: both descriptors are open.
-    unsafe { libc::dup2(io::stderr().as_raw_fd(), io::stdout().as_raw_fd()) };
+    let common = &args.common;
+    // Criterion and helpers talk; standard output has the result alone.
+    let mut result = Recorder::quiet_stdout()?;
     first_in_line();
+    let mut recorder = Recorder::new(&common.out, "cargo xtask bench spawn", common.quick);
     without_cargo();
-    let begin = Instant::now();
-    let mut bench = parts::Bench {
-        programs: elf::Programs::new()?,
-        quick: args.quick,
-        report: report::Report::new(args.quick),
+    let bench = parts::Bench {
+        programs: lab::elf::Programs::new()?,
+        quick: common.quick,
     };
-    parts::run(&mut bench, args.only.as_deref().unwrap_or_default())?;
+    parts::run(&bench, common, &mut recorder)?;
     judge::run();
-    let mut report = bench.report;
-    report.seconds = begin.elapsed().as_secs_f64();
-    if args.only.is_none() {
-        report.write(&out)?;
-    }
-    if args.json {
-        writeln!(result, "{}", report.json()?)
-    } else {
-        let missed = report.rows.iter().filter(|row| row.met == Some(false));
-        writeln!(
-            result,
-            "{}\n{} {:.0} s in all. Goals missed: {}. Figures: {}",
-            report.table(),
-            report.quiet(),
-            report.seconds,
-            missed.count(),
-            out.display()
-        )
-    }
+    let missed = recorder.finish(&mut result, common.json)?;
+    Ok(ExitCode::from(u8::from(common.strict && missed > 0)))
 }

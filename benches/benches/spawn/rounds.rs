@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{rivals::Rival, stats::Xorshift};
+use crate::rivals::Rival;
 
 /// Samples by rival.
 #[derive(Default)]
@@ -43,9 +43,9 @@ pub(crate) fn blocked(
     for rival in rivals.iter_mut() {
         rival.blocked()?;
     }
-    let mut random = Xorshift::new();
+    let mut random = fastrand::Rng::with_seed(1);
     for _ in 0..count {
-        for at in random.order(rivals.len()) {
+        for at in order(&mut random, rivals.len()) {
             if used[at] > budget {
                 continue;
             }
@@ -56,6 +56,13 @@ pub(crate) fn blocked(
         }
     }
     Ok(())
+}
+
+/// The numbers below `len` in a random order.
+pub(crate) fn order(random: &mut fastrand::Rng, len: usize) -> Vec<usize> {
+    let mut order: Vec<_> = (0..len).collect();
+    random.shuffle(&mut order);
+    order
 }
 
 /// Processes a second: batches of about `batch`, of each rival in turn.
@@ -73,9 +80,9 @@ pub(crate) fn throughput(
         let fit = trial as f64 * batch.as_secs_f64() / took.as_secs_f64();
         counts.push((fit as usize).max(in_flight * 2) & !1);
     }
-    let mut random = Xorshift::new();
+    let mut random = fastrand::Rng::with_seed(1);
     for _ in 0..rounds {
-        for at in random.order(rivals.len()) {
+        for at in order(&mut random, rivals.len()) {
             let took = rivals[at].many(counts[at], in_flight)?;
             samples.push(rivals[at].name(), counts[at] as f64 / took.as_secs_f64());
         }

@@ -47,7 +47,12 @@ enum {
 
 #define AF_INET 2
 #define AF_INET6 10
+#define IPPROTO_TCP 6
+
+/* include/net/tcp_states.h */
 #define TCP_ESTABLISHED 1
+#define TCP_SYN_RECV 3
+#define TCP_LISTEN 10
 
 /* include/net/sock.h: sk_userlocks; include/linux/net.h: socket flags */
 #define SOCK_SNDBUF_LOCK 1
@@ -57,6 +62,9 @@ enum {
 /* include/uapi/asm-generic/socket.h */
 #define SOL_SOCKET 1
 #define SO_RCVLOWAT 18
+
+/* include/net/neighbour.h: states in which an entry has an address */
+#define NUD_VALID (0x80 | 0x40 | 0x02 | 0x10 | 0x04 | 0x08)
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -68,16 +76,52 @@ struct netns_ipv4 {
 	int sysctl_tcp_rmem[3];
 	int sysctl_tcp_wmem[3];
 	__u8 sysctl_tcp_moderate_rcvbuf;
+	__u8 sysctl_tcp_syncookies;
+	int sysctl_max_syn_backlog;
+};
+
+struct netns_core {
+	int sysctl_somaxconn;
 };
 
 struct net {
 	__u64 net_cookie;
+	struct netns_core core;
 	struct netns_ipv4 ipv4;
 };
 
 typedef struct {
 	struct net *net;
 } possible_net_t;
+
+struct in_ifaddr {
+	struct in_ifaddr *ifa_next;
+	unsigned char ifa_prefixlen;
+};
+
+struct in_device {
+	struct in_ifaddr *ifa_list;
+};
+
+struct net_device {
+	char name[16];
+	possible_net_t nd_net;
+	struct in_device *ip_ptr;
+};
+
+/* include/net/neighbour.h */
+struct neigh_table {
+	int family;
+	int gc_thresh2;
+	int gc_thresh3;
+	atomic_t gc_entries;
+};
+
+struct neighbour {
+	struct neigh_table *tbl;
+	__u8 nud_state;
+	struct net_device *dev;
+};
 
 struct in6_addr {
 	union {
@@ -96,8 +140,11 @@ struct sock_common {
 	struct in6_addr skc_v6_daddr;
 };
 
+struct sock;
+
 struct socket {
 	unsigned long flags;
+	struct sock *sk;
 };
 
 struct sock {
@@ -109,7 +156,28 @@ struct sock {
 	int sk_rcvbuf;
 	int sk_sndbuf;
 	int sk_rcvlowat;
+	__u16 sk_protocol;
+	__u32 sk_ack_backlog;
+	__u32 sk_max_ack_backlog;
 	struct socket *sk_socket;
+};
+
+/* include/net/request_sock.h, include/net/inet_connection_sock.h, include/net/inet_sock.h */
+struct request_sock_queue {
+	atomic_t qlen;
+};
+
+struct inet_connection_sock {
+	struct request_sock_queue icsk_accept_queue;
+};
+
+struct request_sock {
+	struct sock_common __req_common;
+};
+
+struct inet_request_sock {
+	struct request_sock req;
+	__u16 acked : 1;
 };
 
 struct minmax_sample {
@@ -155,7 +223,30 @@ struct nsproxy {
 };
 
 struct task_struct {
+	int tgid;
 	struct nsproxy *nsproxy;
+};
+
+struct inode {
+	unsigned long i_ino;
+};
+
+struct file {
+	struct inode *f_inode;
+};
+
+struct seq_file;
+
+/* include/linux/bpf.h, kernel/bpf/task_iter.c: the context of an iter/task_file program. */
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	__u32 fd;
+	struct file *file;
 };
 
 #pragma clang attribute pop

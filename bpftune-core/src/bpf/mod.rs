@@ -1,12 +1,18 @@
 //! Loads BPF objects so that one refused hook costs only itself.
 
 mod events;
+mod feed;
+mod host_source;
 
 use std::{ffi::OsStr, fs::File, io, os::fd::AsRawFd, path::Path};
 
 use libbpf_rs::{Iter, Link, MapCore, MapHandle, Object, ObjectBuilder, OpenObject};
 
-pub use self::events::{EventHeader, Events};
+pub use self::{
+    events::{EventHeader, Events},
+    feed::{EventSource, Feed, Parse, Scenarios, split},
+    host_source::{HostSource, of_host},
+};
 use crate::{Error, Result};
 
 /// Names of programs that [`Hooks::load`] must leave out, separated by commas: for trying what a
@@ -155,16 +161,24 @@ impl Hooks {
     /// # Errors
     /// Where the kernel refuses.
     pub fn iterate(&self, name: &str) -> Result<bool> {
+        Ok(self.iterate_into(name, &mut io::sink())?.is_some())
+    }
+
+    /// The same, with what the program writes (bpf_seq_write); `None` where it is off.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn iterate_into(&self, name: &str, to: &mut impl io::Write) -> Result<Option<u64>> {
         let Some((_, link)) = self.links.iter().find(|(other, _)| other == name) else {
-            return Ok(false);
+            return Ok(None);
         };
         let mut iterator = Iter::new(link).map_err(|source| Error::Bpf {
             object: name.to_owned(),
             source,
         })?;
-        io::copy(&mut iterator, &mut io::sink())
-            .map_err(Error::system(format!("iterator {name}")))?;
-        Ok(true)
+        let bytes =
+            io::copy(&mut iterator, to).map_err(Error::system(format!("iterator {name}")))?;
+        Ok(Some(bytes))
     }
 
     /// Kernel memory of all maps in bytes, as `/proc/self/fdinfo` gives it (`memlock`).

@@ -80,6 +80,7 @@ impl Engine {
                 self.governor.set_policy(policy);
                 self.settings.config = Some(live);
                 self.take_learners();
+                self.recheck_learned();
                 #[cfg(feature = "plugins")]
                 self.configure_plugins();
                 // What was refused before may be possible now, and is to be said again if not.

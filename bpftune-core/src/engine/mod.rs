@@ -4,6 +4,7 @@ mod act;
 mod batch;
 mod change;
 mod config;
+mod learned;
 mod lock;
 mod onset;
 mod operator;
@@ -45,7 +46,7 @@ use crate::{
     bpf::HookStatus,
     config::Watch,
     control::{Event, Server},
-    governor::{ExitPolicy, Governor, Mode, Policy},
+    governor::{self, ExitPolicy, Governor, Mode, Policy},
     journal::{Journal, OriginalState},
     learner::Spec,
     netns::Namespaces,
@@ -87,6 +88,7 @@ struct Registered {
     /// How each of its tunables is tried.
     plans: HashMap<String, Rc<Plan>>,
     baseline: Rc<onset::Baseline>,
+    known: learned::Known,
 }
 
 /// The daemon.
@@ -119,6 +121,7 @@ pub struct Engine {
     onset: HashMap<(NetnsCookie, usize), onset::Onset>,
     watchdog: Watchdog,
     pulse: pulse::Pulse,
+    learned: learned::Keeper,
     /// What was said of a knob last, so that it is said once.
     said: HashMap<Knob, String>,
     started: i64,
@@ -172,7 +175,7 @@ impl Engine {
         };
         let mut journal = Journal::open(&settings.state_dir)?;
         let lock = lock::lock(&settings.state_dir, "")?;
-        let left_over = restore::restore(&mut journal, &mut namespaces)?;
+        let left_over = restore::restore_after_crash(&mut journal, &mut namespaces)?;
         for line in left_over
             .to_string()
             .lines()
@@ -180,7 +183,9 @@ impl Engine {
         {
             tracing::warn!("an earlier run ended without restoring: {line}");
         }
-        journal.adopt_kept()?;
+        // First of all, so that what it adopts and does not change is told from what it changes.
+        journal.begin_run(&settings.policy.mode.to_string(), env!("CARGO_PKG_VERSION"))?;
+        journal.adopt_kept(settings.exit != ExitPolicy::Restore)?;
         let mut originals = HashMap::new();
         let mut written = HashMap::new();
         for held in journal.held()? {
@@ -194,8 +199,6 @@ impl Engine {
             Some(program) => Some(Reverter::start(program, &settings.state_dir)?),
             None => None,
         };
-        journal.begin_run(&settings.policy.mode.to_string(), env!("CARGO_PKG_VERSION"))?;
-
         let mut governor = Governor::new(settings.policy.clone());
         for hold in journal.holds()? {
             governor.hold(hold.knob, hold.by);
@@ -238,6 +241,7 @@ impl Engine {
             machine: None,
             outcomes: HashMap::new(),
             onset: HashMap::new(),
+            learned: learned::Keeper::default(),
             said: HashMap::new(),
             started: crate::journal::now_ms(),
             epoll,
@@ -248,12 +252,39 @@ impl Engine {
         for registration in tuners {
             engine.register(registration)?;
         }
+        engine.remember_changes()?;
         engine.begin_config()?;
+        engine.begin_learned();
         engine.log_hooks();
         engine.prune(PRUNE_AT_START);
         #[cfg(feature = "plugins")]
         engine.open_plugins()?;
         Ok(engine)
+    }
+
+    /// What earlier runs of this boot changed within the hour counts for this one's limits too: a daemon that is
+    /// killed and started again and again must not change more than one that runs.
+    fn remember_changes(&mut self) -> Result<()> {
+        let (now, now_ms) = (Instant::now(), crate::journal::now_ms());
+        let hour = i64::try_from(governor::HOUR.as_millis()).unwrap_or(i64::MAX);
+        for decision in self.journal.changes_since(now_ms - hour)? {
+            let ago = Duration::from_millis(u64::try_from(now_ms - decision.at).unwrap_or(0));
+            // Before the boot: not of this boot.
+            let Some(at) = now.checked_sub(ago) else {
+                continue;
+            };
+            let (Ok(old), Ok(new)) = (decision.old.parse::<Value>(), decision.new.parse()) else {
+                continue;
+            };
+            let direction = Value::direction_from(&new, &old);
+            let averted_harm = batch::AVERTS_HARM.contains(&decision.scenario.as_str());
+            self.governor
+                .remember(&decision.knob, direction, averted_harm, at);
+            if decision.reverts.is_some() {
+                self.governor.harmed(&decision.knob, at);
+            }
+        }
+        Ok(())
     }
 
     /// How far to go where no section says more.
@@ -424,7 +455,7 @@ impl Engine {
         };
         let source = &mut self.tuners[index].source;
         match which {
-            0 => source.drain(&mut signals)?,
+            0 => source.drain_in(&mut self.namespaces, &mut signals)?,
             trigger => source.pressed(trigger as usize - 1, &mut signals),
         }
         for signal in signals {
@@ -461,7 +492,18 @@ impl Engine {
 
     /// Takes a signal to a tuner, and what it proposes to the governor.
     fn ask(&mut self, index: usize, signal: &Signal) -> Result<()> {
+        // A change that it asked for just now must not be asked for again.
+        let (tuner, netns) = (self.tuners[index].tuner.name(), signal.netns);
+        if self
+            .batch
+            .iter()
+            .any(|change| change.tuner == tuner && change.knob.netns == netns)
+        {
+            self.carry_out();
+        }
         let machine = self.machine()?;
+        self.give_back(index, signal.netns);
+        self.tuners[index].known.stirred = true;
         let proposals = {
             let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
             self.tuners[index].tuner.on_signal(signal, &view)
@@ -563,6 +605,10 @@ impl Engine {
                 tracing::warn!("{error}");
             }
         }
+        if self.settings.exit == ExitPolicy::RestoreIfWorse {
+            // Better according to an earlier run's trial.
+            self.warn_on_error(|me| me.journal.keep_adopted().map(drop));
+        }
         if self.settings.exit != ExitPolicy::Keep {
             match restore::restore(&mut self.journal, &mut self.namespaces) {
                 Ok(report) => report
@@ -575,6 +621,8 @@ impl Engine {
         if let Err(error) = self.publish() {
             tracing::warn!("{error}");
         }
+        self.learned.at_once = true;
+        self.keep_learned();
         if let Err(error) = self.journal.end_run(how) {
             tracing::warn!("{error}");
         }

@@ -73,8 +73,6 @@ impl Engine {
             }
         }
         self.register(registration)
-            .map_err(|error| error.to_string())?;
-        self.take_learners();
-        Ok(())
+            .map_err(|error| error.to_string())
     }
 }

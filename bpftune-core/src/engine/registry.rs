@@ -4,7 +4,9 @@ use std::{collections::HashMap, rc::Rc};
 
 use nix::sys::epoll::EpollFlags;
 
-use super::{Counts, Engine, Registered, Registration, SOURCE_TOKENS, onset::Baseline};
+use super::{
+    Counts, Engine, Registered, Registration, SOURCE_TOKENS, learned::Known, onset::Baseline,
+};
 use crate::{Error, Knob, Result, Signal, restore, trial::Plan};
 
 impl Engine {
@@ -58,7 +60,9 @@ impl Engine {
             counts: Counts::default(),
             baseline: Rc::new(Baseline::of(plans.values())),
             plans,
+            known: Known::default(),
         });
+        self.welcome(self.tuners.len() - 1);
         Ok(())
     }
 
@@ -70,6 +74,8 @@ impl Engine {
         let Some(index) = self.tuners.iter().position(|t| t.tuner.name() == name) else {
             return Ok(());
         };
+        self.learned.at_once = true;
+        self.keep_learned();
         let gone = self.tuners.remove(index);
         // Fails only where the source has closed it already.
         for fd in gone.source.pressure().into_iter().chain([gone.source.fd()]) {

@@ -185,6 +185,22 @@ impl Guard {
         }
     }
 
+    /// What the change is for, by what is counted in the namespace each second. Harm in it proves nothing, for a load may
+    /// have ended or begun.
+    #[must_use]
+    pub fn goal(
+        name: &'static str,
+        better: Direction,
+        counters: Vec<Counter>,
+        margin: f64,
+    ) -> Guard {
+        let mut guard = Guard::lower(name, Measure::PerSecond(counters), margin, 1.0, "/s");
+        guard.metric.better = better;
+        guard.metric.role = Role::Goal;
+        guard.harm = Harm::ProvesNothing;
+        guard
+    }
+
     /// Packets that the namespace's devices drop in a second.
     #[must_use]
     pub fn drops(margin: f64) -> Guard {

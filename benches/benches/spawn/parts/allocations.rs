@@ -2,14 +2,15 @@
 
 use std::io;
 
+use lab::result::{Part, Row};
+
 use super::Bench;
 use crate::{
     alloc,
-    report::Row,
     rivals::{Ours, Rival, Std, What},
 };
 
-pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
+pub(crate) fn run(bench: &Bench, part: &mut Part) -> io::Result<()> {
     const COUNT: usize = 1000;
     let what = What::program(&bench.programs.exit());
     let mut ours = Ours::new(&what)?;
@@ -30,19 +31,16 @@ pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
     let (theirs, done) = alloc::count(|| std.many(COUNT, 64));
     done?;
     let name = "allocations of a spawn from a plan";
-    bench.report.row(
-        Row::figure(format!("{name}, on a ring"), per(ring), "", COUNT)
+    part.row(
+        Row::count(format!("{name}, on a ring"), "", per(ring))
             .at_most(0.0)
-            .rival("std::process", per(theirs)),
+            .beside("std::process", per(theirs)),
     );
-    bench
-        .report
-        .row(Row::figure(format!("{name}, blocking"), per(blocking), "", COUNT).at_most(0.0));
-    bench.report.row(Row::figure(
+    part.row(Row::count(format!("{name}, blocking"), "", per(blocking)).at_most(0.0));
+    part.row(Row::count(
         "io_uring_enter(2) of a spawn at full speed, 64 in flight",
-        per(enters),
         "",
-        COUNT,
+        per(enters),
     ));
     Ok(())
 }

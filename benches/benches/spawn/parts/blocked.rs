@@ -2,19 +2,19 @@
 
 use std::{collections::BTreeMap, fs, io, time::Duration};
 
+use lab::result::{Curve, Part, Row, median};
+
 use super::Bench;
 use crate::{
     ballast::{self, Ballast},
-    report::{Curve, Row},
     rivals::{AsyncProcess, Helper, Ours, PosixSpawn, Rival, Std, Tokio, What},
     rounds::{self, Samples},
 };
 
-const MB: usize = 1_000_000;
+pub(super) const MB: usize = 1_000_000;
 
 const OURS: &str = "uring-process";
 const ANEW: &str = "uring-process, Command::start";
-const VFORK: &str = "uring-process with CLONE_VFORK";
 const STD: &str = "std::process";
 const STD_ANEW: &str = "std::process, Command anew";
 const OURS_IDS: &str = "uring-process, uid+gid+setsid";
@@ -54,7 +54,7 @@ impl Rival for StdAnew {
     }
 }
 
-fn size(bytes: usize) -> String {
+pub(super) fn size(bytes: usize) -> String {
     if bytes >= 1000 * MB {
         format!("{} GB", bytes / (1000 * MB))
     } else {
@@ -62,19 +62,18 @@ fn size(bytes: usize) -> String {
     }
 }
 
-fn available() -> usize {
+pub(super) fn available() -> usize {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("MemAvailable"));
     let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok());
     kib.unwrap_or(0) * 1024
 }
 
-pub(crate) fn memory(bench: &mut Bench) -> io::Result<()> {
+pub(crate) fn memory(bench: &Bench, part: &mut Part) -> io::Result<()> {
     let plain = What::program(&bench.programs.exit());
     let ids = plain.clone().with_ids();
     let mut ours = Ours::new(&plain)?;
     let mut anew = Ours::new(&plain)?.anew();
-    let mut vfork = Helper::new("vfork", &plain)?;
     let mut std = Std::new(&plain);
     let mut std_anew = StdAnew(plain.clone());
     let mut posix = PosixSpawn::new(&plain)?;
@@ -99,23 +98,20 @@ pub(crate) fn memory(bench: &mut Bench) -> io::Result<()> {
             } else {
                 sizes[sizes.len() - 1 - at]
             };
-            if available() < 2 * bytes + 1000 * MB {
+            if available() < bytes + 1000 * MB {
                 if repeat == 0 {
-                    bench.report.note(format!(
+                    part.note(format!(
                         "blocked at {}: left out, memory is short",
                         size(bytes)
                     ));
                 }
                 continue;
             }
-            vfork.ask_ballast(bytes)?;
             let memory = Ballast::new(bytes)?;
-            vfork.answer()?;
             let samples = found.entry(bytes).or_default();
             let mut rivals: rounds::Rivals<'_> = vec![
                 &mut ours,
                 &mut anew,
-                &mut vfork,
                 &mut std,
                 &mut std_anew,
                 &mut posix,
@@ -132,17 +128,15 @@ pub(crate) fn memory(bench: &mut Bench) -> io::Result<()> {
             drop(memory);
         }
     }
-    vfork.ask_ballast(0)?;
-    vfork.answer()?;
     if !root {
-        bench.report.note("uid+gid+setsid: left out, it takes root");
+        part.note("uid+gid+setsid: left out, it takes root");
     }
-    report_memory(bench, sizes, &found, root);
+    report_memory(part, sizes, &found, root);
     let shell = What::program("/bin/true".as_ref());
     let (mut ours, mut std) = (Ours::new(&shell)?, Std::new(&shell));
     let mut rivals: rounds::Rivals<'_> = vec![&mut ours, &mut std];
     rounds::blocked(&mut rivals, 200, Duration::from_secs(1), &mut small_on_true)?;
-    bench.report.row(Row::compared(
+    part.row(Row::compared(
         "caller blocked, /bin/true",
         "µs",
         small_on_true.of(OURS),
@@ -151,8 +145,7 @@ pub(crate) fn memory(bench: &mut Bench) -> io::Result<()> {
     Ok(())
 }
 
-fn report_memory(bench: &mut Bench, sizes: &[usize], found: &BTreeMap<usize, Samples>, root: bool) {
-    let report = &mut bench.report;
+fn report_memory(part: &mut Part, sizes: &[usize], found: &BTreeMap<usize, Samples>, root: bool) {
     for bytes in [10 * MB, 1000 * MB, 8000 * MB] {
         let Some(samples) = found.get(&bytes) else {
             continue;
@@ -160,32 +153,22 @@ fn report_memory(bench: &mut Bench, sizes: &[usize], found: &BTreeMap<usize, Sam
         let ours = samples.of(OURS);
         let name = |what: &str| format!("caller blocked at {}{what}", size(bytes));
         let compared = |rival| Row::compared(name(""), "µs", ours, (rival, samples.of(rival)));
-        report.row(compared(STD).at_most(0.30));
-        report.row(compared(VFORK).at_most(0.55));
+        part.row(compared(STD).at_most(0.30));
         for rival in [
             "posix_spawn",
             "tokio, current thread",
             "tokio, multi thread",
             "async-process",
         ] {
-            report.row(compared(rival));
+            part.row(compared(rival));
         }
         let anew = (STD_ANEW, samples.of(STD_ANEW));
-        report.row(Row::compared(
+        part.row(Row::compared(
             name(", no plan kept (Command::start)"),
             "µs",
             samples.of(ANEW),
             anew,
         ));
-    }
-    if let (Some(small), Some(large)) = (found.get(&(10 * MB)), found.get(&(8000 * MB))) {
-        let row = Row::compared(
-            "caller blocked at 8 GB against 10 MB",
-            "µs",
-            large.of(OURS),
-            ("at 10 MB", small.of(OURS)),
-        );
-        report.row(row.at_most(1.2));
     }
     if let Some(samples) = found.get(&(1000 * MB)).filter(|_| root) {
         let ids = samples.of(OURS_IDS);
@@ -195,8 +178,8 @@ fn report_memory(bench: &mut Bench, sizes: &[usize], found: &BTreeMap<usize, Sam
             ids,
             ("without", samples.of(OURS)),
         );
-        report.row(row.at_most(3.0));
-        report.row(Row::compared(
+        part.row(row.at_most(3.0));
+        part.row(Row::compared(
             "caller blocked at 1 GB, with uid+gid+setsid, against std",
             "µs",
             ids,
@@ -212,8 +195,8 @@ fn report_memory(bench: &mut Bench, sizes: &[usize], found: &BTreeMap<usize, Sam
         let Some(samples) = found.get(bytes) else {
             continue;
         };
-        for name in [OURS, VFORK, STD, "tokio, multi thread", OURS_IDS, STD_IDS] {
-            let median = crate::stats::median(samples.of(name));
+        for name in [OURS, STD, "tokio, multi thread", OURS_IDS, STD_IDS] {
+            let median = median(samples.of(name));
             if median.is_finite() {
                 curve.add(name, (bytes / MB) as f64, median);
             }
@@ -222,10 +205,10 @@ fn report_memory(bench: &mut Bench, sizes: &[usize], found: &BTreeMap<usize, Sam
             crate::judge::keep(&format!("blocked, {}", size(*bytes)), name, samples, 1e-6);
         }
     }
-    report.curves.push(curve);
+    part.curves.push(curve);
 }
 
-pub(crate) fn descriptors(bench: &mut Bench) -> io::Result<()> {
+pub(crate) fn descriptors(bench: &Bench, part: &mut Part) -> io::Result<()> {
     let plain = What::program(&bench.programs.exit());
     let mut ours = Ours::new(&plain)?;
     let mut std = Std::new(&plain);
@@ -246,10 +229,10 @@ pub(crate) fn descriptors(bench: &mut Bench) -> io::Result<()> {
         let rounds = bench.pick(100, 300);
         rounds::blocked(&mut rivals, rounds, Duration::from_secs(2), &mut samples)?;
         for (name, samples) in samples.iter() {
-            curve.add(name, count as f64, crate::stats::median(samples));
+            curve.add(name, count as f64, median(samples));
         }
         if count == 10_000 {
-            bench.report.row(Row::compared(
+            part.row(Row::compared(
                 "caller blocked with 10,000 open descriptors",
                 "µs",
                 samples.of(OURS),
@@ -258,6 +241,6 @@ pub(crate) fn descriptors(bench: &mut Bench) -> io::Result<()> {
         }
         drop(files);
     }
-    bench.report.curves.push(curve);
+    part.curves.push(curve);
     Ok(())
 }

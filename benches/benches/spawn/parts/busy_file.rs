@@ -10,14 +10,15 @@ use std::{
     thread,
 };
 
-use super::Bench;
-use crate::{
+use lab::{
     elf,
-    report::Row,
-    rivals::{Ours, Rival, Std, What},
+    result::{Part, Row},
 };
 
-pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
+use super::Bench;
+use crate::rivals::{Ours, Rival, Std, What};
+
+pub(crate) fn run(bench: &Bench, part: &mut Part) -> io::Result<()> {
     let count = bench.pick(200, 1000);
     let others = What::program(&bench.programs.exit());
     let dir = bench.programs.dir().to_owned();
@@ -36,10 +37,8 @@ pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
         theirs += race(&dir, count / 10, make_std, run_std)?;
     }
     let name = format!("ETXTBSY in {count} runs of fresh programs, two threads spawning");
-    let row = Row::figure(name, f64::from(ours), "", count);
-    bench
-        .report
-        .row(row.at_most(0.0).rival("std::process", f64::from(theirs)));
+    let row = Row::count(name, "", f64::from(ours));
+    part.row(row.at_most(0.0).beside("std::process", f64::from(theirs)));
     Ok(())
 }
 

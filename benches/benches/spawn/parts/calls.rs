@@ -7,11 +7,10 @@ use std::{
     process::{Command, Stdio},
 };
 
+use lab::result::{Part, Row};
+
 use super::Bench;
-use crate::{
-    report::Row,
-    rivals::{Ours, PosixSpawn, Rival, Std, Tokio, What},
-};
+use crate::rivals::{Ours, PosixSpawn, Rival, Std, Tokio, What};
 
 /// What runs under strace: so many processes by this rival.
 pub(crate) fn once(kind: &str, program: &Path, count: usize) -> io::Result<()> {
@@ -86,11 +85,9 @@ fn list(calls: &BTreeMap<String, f64>) -> String {
     words.join(", ")
 }
 
-pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
+pub(crate) fn run(bench: &Bench, part: &mut Part) -> io::Result<()> {
     if Command::new("strace").arg("-V").output().is_err() {
-        bench
-            .report
-            .note("system calls: skipped, strace is not installed (Debian package strace)");
+        part.note("system calls: skipped, strace is not installed (Debian package strace)");
         return Ok(());
     }
     for (kind, name) in [
@@ -103,14 +100,13 @@ pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
         let own = each(bench, kind, false)?;
         let all = each(bench, kind, true)?;
         let (sum, whole) = (own.values().sum::<f64>(), all.values().sum::<f64>());
-        let row = Row::figure(
+        let row = Row::count(
             format!("system calls of a spawn, {name}: the caller's"),
-            sum,
             "",
-            400,
+            sum,
         );
-        let row = row.rival("with the child's", whole);
-        bench.report.row(match kind {
+        let row = row.beside("with the child's", whole);
+        part.row(match kind {
             "ring" | "ours" => row.at_most(8.0),
             _ => row,
         });
@@ -119,7 +115,7 @@ pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
             list(&own),
             list(&all)
         );
-        bench.report.note(note);
+        part.note(note);
     }
     Ok(())
 }

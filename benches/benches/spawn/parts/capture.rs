@@ -6,8 +6,10 @@ use std::{
     time::Instant,
 };
 
+use lab::result::{Part, Row};
+
 use super::Bench;
-use crate::{report::Row, rounds::Samples};
+use crate::rounds::Samples;
 
 const OURS: &str = "uring-process";
 const STD: &str = "std::process";
@@ -21,7 +23,7 @@ fn right(output: &[u8]) -> io::Result<()> {
     }
 }
 
-pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
+pub(crate) fn run(bench: &Bench, part: &mut Part) -> io::Result<()> {
     let program = bench.programs.hello();
     let mut command = uring_process::Command::new(&program);
     command
@@ -77,7 +79,7 @@ pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
             ("capture 6 bytes: caller blocked", &blocked),
             ("capture 6 bytes: done", &done),
         ] {
-            bench.report.row(Row::compared(
+            part.row(Row::paired(
                 name,
                 "µs",
                 samples.of(OURS),

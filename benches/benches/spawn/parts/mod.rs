@@ -5,25 +5,24 @@ mod blocked;
 mod busy_file;
 mod calls;
 mod capture;
+mod scale;
+mod sizes;
 mod soak;
 mod stall;
 mod throughput;
 
-use std::{io, time::Instant};
+use std::io;
 
 pub(crate) use calls::once as calls_once;
-
-use crate::{
+use lab::{
     elf::Programs,
-    load::Load,
-    report::{Busy, Report},
+    result::{Common, Part, Recorder},
 };
 
 /// What all parts have.
 pub(crate) struct Bench {
     pub(crate) programs: Programs,
     pub(crate) quick: bool,
-    pub(crate) report: Report,
 }
 
 impl Bench {
@@ -33,10 +32,11 @@ impl Bench {
     }
 }
 
-type Part = (&'static str, fn(&mut Bench) -> io::Result<()>);
+type Run = fn(&Bench, &mut Part) -> io::Result<()>;
 
-const PARTS: [Part; 9] = [
+const PARTS: [(&str, Run); 14] = [
     ("blocked", blocked::memory),
+    ("sizes in turn", sizes::run),
     ("descriptors", blocked::descriptors),
     ("throughput", throughput::in_flight_64),
     ("in flight", throughput::curve),
@@ -45,31 +45,21 @@ const PARTS: [Part; 9] = [
     ("busy file", busy_file::run),
     ("stall", stall::run),
     ("soak", soak::run),
+    ("scale: memory", scale::memory),
+    ("scale: descriptors", scale::descriptors),
+    ("scale: in flight", scale::in_flight),
+    ("scale: threads", scale::threads),
 ];
 
-fn calls_and_allocations(bench: &mut Bench) -> io::Result<()> {
-    allocations::run(bench)?;
-    calls::run(bench)
+fn calls_and_allocations(bench: &Bench, part: &mut Part) -> io::Result<()> {
+    allocations::run(bench, part)?;
+    calls::run(bench, part)
 }
 
-/// Those whose name contains `filter`.
-pub(crate) fn run(bench: &mut Bench, filter: &str) -> io::Result<()> {
-    for (name, part) in PARTS {
-        if !name.contains(filter) {
-            continue;
-        }
-        eprintln!("{name} ...");
-        let (load, begin) = (Load::start(), Instant::now());
-        part(bench)?;
-        let processors = load.of_others();
-        eprintln!(
-            "  {:.1} s; others kept {processors:.2} processors busy",
-            begin.elapsed().as_secs_f64()
-        );
-        bench.report.others.push(Busy {
-            part: name.into(),
-            processors,
-        });
+/// Those that are asked for.
+pub(crate) fn run(bench: &Bench, args: &Common, recorder: &mut Recorder) -> io::Result<()> {
+    for (name, run) in PARTS.into_iter().filter(|(name, _)| args.wants(name)) {
+        recorder.part("spawn", name, |part| run(bench, part))?;
     }
     Ok(())
 }

@@ -1,12 +1,11 @@
 //! Many processes: nothing is left of them.
 
-use std::{fs, io, time::Instant};
+use std::{fs, io};
+
+use lab::result::{Part, Row};
 
 use super::Bench;
-use crate::{
-    report::Row,
-    rivals::{Ours, What},
-};
+use crate::rivals::{Ours, What};
 
 /// Children that are over and were not waited for, or that run.
 fn children() -> usize {
@@ -31,23 +30,21 @@ fn resident() -> f64 {
         .unwrap_or(f64::NAN)
 }
 
-pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
+pub(crate) fn run(bench: &Bench, part: &mut Part) -> io::Result<()> {
     let count = bench.pick(30_000, 100_000);
     let mut ours = Ours::new(&What::program(&bench.programs.exit()))?;
     let (ring, plan) = ours.ring();
     ring.many(plan, 2_000, 64)?;
-    let (fds, memory, begin) = (descriptors(), resident(), Instant::now());
+    let (fds, memory) = (descriptors(), resident());
     ring.many(plan, count, 64)?;
-    let seconds = begin.elapsed().as_secs_f64();
-    let name = |what: &str| format!("{count} processes on one ring ({seconds:.0} s): {what}");
+    let name = |what: &str| format!("{count} processes on one ring: {what}");
     let figure =
-        |what: &str, figure: f64, unit: &str| Row::figure(name(what), figure, unit, 1).at_most(0.0);
+        |what: &str, figure: f64, unit: &str| Row::count(name(what), unit, figure).at_most(0.0);
     let zombies = children();
     let leaked = descriptors() as f64 - fds as f64;
     let grown = (resident() - memory).max(0.0);
-    let report = &mut bench.report;
-    report.row(figure("children left", zombies as f64, ""));
-    report.row(figure("descriptors leaked", leaked, ""));
-    report.row(figure("resident memory grown", grown, "KiB"));
+    part.row(figure("children left", zombies as f64, ""));
+    part.row(figure("descriptors leaked", leaked, ""));
+    part.row(figure("resident memory grown", grown, "KiB"));
     Ok(())
 }

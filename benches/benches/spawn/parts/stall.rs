@@ -14,13 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lab::result::{Part, Row, median};
+
 use super::Bench;
 use crate::{
     ballast::Ballast,
-    report::Row,
     rivals::{Ours, Rival, Std, What},
     rounds::Samples,
-    stats,
 };
 
 fn pin(cpu: usize) {
@@ -139,11 +139,9 @@ fn worst(rival: Option<&mut (dyn Rival + Send)>, time: Duration) -> io::Result<(
     })
 }
 
-pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
+pub(crate) fn run(bench: &Bench, part: &mut Part) -> io::Result<()> {
     if thread::available_parallelism()?.get() < 2 {
-        bench
-            .report
-            .note("stall of other threads: left out, it takes two processors");
+        part.note("stall of other threads: left out, it takes two processors");
         return Ok(());
     }
     let what = What::program(&bench.programs.exit());
@@ -156,7 +154,7 @@ pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
     let mut samples = Samples::default();
     let mut first = true;
     let mut all = BTreeMap::new();
-    for _ in 0..bench.pick(3, 6) {
+    for _ in 0..bench.pick(5, 6) {
         for (name, rival) in [
             (nothing, None),
             ("ours", Some(&mut ours as &mut (dyn Rival + Send))),
@@ -174,51 +172,34 @@ pub(crate) fn run(bench: &mut Bench) -> io::Result<()> {
     }
     drop(memory);
     if !first {
-        bench
-            .report
-            .note("stall: SCHED_FIFO was refused, so other programs' time is in it");
+        part.note("stall: SCHED_FIFO was refused, so other programs' time is in it");
     }
     let why: Vec<_> = all
         .iter()
         .map(|(name, gap)| format!("{name}: {:.0} µs, {}", gap.microseconds, gap.why))
         .collect();
-    bench.report.note(format!(
+    part.note(format!(
         "what held the thread up in its longest gaps: {}",
         why.join("; ")
     ));
     let max = |name| samples.of(name).iter().copied().fold(0.0, f64::max);
     let count = samples.of("ours").len();
     let name = "worst stall of another thread at 4 GB";
-    let report = &mut bench.report;
-    report.row(
+    let worst = || {
         Row::figure(
             format!("{name}, of all runs of 1 s"),
-            max("ours"),
             "µs",
+            max("ours"),
             count,
         )
-        .at_most(2000.0)
-        .rival(nothing, max(nothing)),
-    );
+    };
+    part.row(worst().at_most(2000.0).beside(nothing, max(nothing)));
     for rival in [nothing, plain, forked] {
-        report.row(
-            Row::figure(
-                format!("{name}, median of runs"),
-                stats::median(samples.of("ours")),
-                "µs",
-                count,
-            )
-            .rival(rival, stats::median(samples.of(rival))),
+        part.row(
+            Row::sampled(format!("{name}, median of runs"), "µs", samples.of("ours"))
+                .beside(rival, median(samples.of(rival))),
         );
     }
-    report.row(
-        Row::figure(
-            format!("{name}, of all runs of 1 s"),
-            max("ours"),
-            "µs",
-            count,
-        )
-        .rival(forked, max(forked)),
-    );
+    part.row(worst().beside(forked, max(forked)));
     Ok(())
 }

@@ -2,13 +2,13 @@
 
 use std::{io, time::Duration};
 
+use lab::result::{Curve, Part, Row, median};
+
 use super::Bench;
 use crate::{
     judge,
-    report::{Curve, Row},
     rivals::{Fastest, Helper, Loops, What},
     rounds::{self, Samples},
-    stats,
 };
 
 const OURS: &str = "uring-process";
@@ -21,16 +21,15 @@ fn row(name: &str, samples: &Samples, rival: &str) -> Row {
     Row::compared(name, "/s", samples.of(OURS), (rival, samples.of(rival)))
 }
 
-pub(crate) fn in_flight_64(bench: &mut Bench) -> io::Result<()> {
+pub(crate) fn in_flight_64(bench: &Bench, part: &mut Part) -> io::Result<()> {
     let name = "processes/s, 64 in flight";
     let what = What::program(&bench.programs.exit());
     let count = bench.pick(5, 15);
-    let samples = all(bench, &what, count)?;
-    let report = &mut bench.report;
-    report.row(row(name, &samples, STD_BEST).at_least(2.2));
-    report.row(row(name, &samples, STD).at_least(2.2));
-    report.row(row(name, &samples, MULTI).at_least(1.8));
-    report.row(row(name, &samples, LIMIT).at_least(0.75));
+    let samples = all(bench, part, &what, count)?;
+    part.row(row(name, &samples, STD_BEST).at_least(2.2));
+    part.row(row(name, &samples, STD).at_least(2.2));
+    part.row(row(name, &samples, MULTI).at_least(1.8));
+    part.row(row(name, &samples, LIMIT).at_least(0.75));
     for rival in [
         "posix_spawn at its fastest",
         "posix_spawn",
@@ -39,7 +38,7 @@ pub(crate) fn in_flight_64(bench: &mut Bench) -> io::Result<()> {
         "uring-process with CLONE_VFORK",
         "bare vfork loop",
     ] {
-        report.row(row(name, &samples, rival));
+        part.row(row(name, &samples, rival));
     }
     let mut bars = Curve::new(
         "Processes a second, 64 in flight",
@@ -47,16 +46,16 @@ pub(crate) fn in_flight_64(bench: &mut Bench) -> io::Result<()> {
         "median, processes/s",
     );
     for (name, samples) in samples.iter() {
-        bars.add(name, 0.0, stats::median(samples));
+        bars.add(name, 0.0, median(samples));
         judge::keep("throughput, 64 in flight", name, samples, 0.0);
     }
-    report.curves.push(bars);
+    part.curves.push(bars);
 
     let count = bench.pick(2, 5);
-    let samples = all(bench, &What::program("/bin/true".as_ref()), count)?;
+    let samples = all(bench, part, &What::program("/bin/true".as_ref()), count)?;
     for rival in [STD_BEST, MULTI, LIMIT] {
         let name = "the same, /bin/true (dynamic, with a C library)";
-        bench.report.row(row(name, &samples, rival));
+        part.row(row(name, &samples, rival));
     }
 
     let what = What::program(&bench.programs.exit());
@@ -65,9 +64,7 @@ pub(crate) fn in_flight_64(bench: &mut Bench) -> io::Result<()> {
     let mut best = alone("std")?;
     for rival in [&mut ours, &mut std, &mut multi, &mut best] {
         if let Err(error) = rival.descriptors(10_000) {
-            bench
-                .report
-                .note(format!("10,000 open descriptors: left out: {error}"));
+            part.note(format!("10,000 open descriptors: left out: {error}"));
             return Ok(());
         }
     }
@@ -83,15 +80,13 @@ pub(crate) fn in_flight_64(bench: &mut Bench) -> io::Result<()> {
         &mut samples,
     )?;
     let name = "processes/s, 64 in flight, 10,000 open descriptors";
-    bench
-        .report
-        .row(row(name, &samples, STD_BEST).at_least(10.0));
-    bench.report.row(row(name, &samples, STD).at_least(10.0));
-    bench.report.row(row(name, &samples, MULTI));
+    part.row(row(name, &samples, STD_BEST).at_least(10.0));
+    part.row(row(name, &samples, STD).at_least(10.0));
+    part.row(row(name, &samples, MULTI));
     Ok(())
 }
 
-fn all(bench: &mut Bench, what: &What, count: usize) -> io::Result<Samples> {
+fn all(bench: &Bench, part: &mut Part, what: &What, count: usize) -> io::Result<Samples> {
     let mut samples = Samples::default();
     // Each in a process of its own: none meets another's threads and handler of SIGCHLD.
     let alone = |kind| Helper::new(kind, what);
@@ -99,7 +94,7 @@ fn all(bench: &mut Bench, what: &What, count: usize) -> io::Result<Samples> {
     let (mut std, mut posix) = (alone("std")?, alone("posix_spawn")?);
     let mut std_best = Fastest::new(alone("std")?, 64)?;
     let mut posix_best = Fastest::new(alone("posix_spawn")?, 64)?;
-    bench.report.note(format!(
+    part.note(format!(
         "fastest with so many in flight, of 1, 2, 4, 16 and 64: std::process {}, posix_spawn {} ({})",
         std_best.in_flight(),
         posix_best.in_flight(),
@@ -127,7 +122,7 @@ fn all(bench: &mut Bench, what: &What, count: usize) -> io::Result<Samples> {
     Ok(samples)
 }
 
-pub(crate) fn curve(bench: &mut Bench) -> io::Result<()> {
+pub(crate) fn curve(bench: &Bench, part: &mut Part) -> io::Result<()> {
     let what = What::program(&bench.programs.exit());
     let alone = |kind| Helper::new(kind, &what);
     let (mut ours, mut std) = (alone("ours")?, alone("std")?);
@@ -144,9 +139,9 @@ pub(crate) fn curve(bench: &mut Bench) -> io::Result<()> {
         let batch = Duration::from_millis(batch);
         rounds::throughput(&mut rivals, count, batch, in_flight, &mut samples)?;
         for (name, samples) in samples.iter() {
-            curve.add(name, in_flight as f64, stats::median(samples));
+            curve.add(name, in_flight as f64, median(samples));
         }
     }
-    bench.report.curves.push(curve);
+    part.curves.push(curve);
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{AsyncProcess, Loop, Ours, PosixSpawn, Rival, Std, Tokio, What};
+use super::{AsyncProcess, Loop, Ours, PosixSpawn, Rival, Std, Threads, Tokio, What};
 use crate::ballast;
 
 pub(crate) struct Helper {
@@ -28,7 +28,7 @@ impl Helper {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let name = match kind {
-            "ours" => "uring-process",
+            "ours" | "ours-2" => "uring-process",
             "vfork" => "uring-process with CLONE_VFORK",
             "bare" => "bare vfork loop",
             "std" => "std::process",
@@ -56,13 +56,25 @@ impl Helper {
     }
 
     pub(crate) fn answer(&mut self) -> io::Result<Duration> {
+        let first = self.answers()?.into_iter().next();
+        first.ok_or_else(|| io::Error::other(format!("the helper for {} said nothing", self.name)))
+    }
+
+    fn answers(&mut self) -> io::Result<Vec<Duration>> {
         let mut line = String::new();
         self.answer.read_line(&mut line)?;
-        let nanoseconds = line
-            .trim()
-            .parse()
-            .map_err(|_| io::Error::other(format!("the helper for {} said {line:?}", self.name)))?;
-        Ok(Duration::from_nanos(nanoseconds))
+        let times = line
+            .split_whitespace()
+            .map(|word| word.parse().map(Duration::from_nanos));
+        times
+            .collect::<Result<_, _>>()
+            .map_err(|_| io::Error::other(format!("the helper for {} said {line:?}", self.name)))
+    }
+
+    /// So many processes one after the other: how long each held its caller up.
+    pub(crate) fn blocked_each(&mut self, count: usize) -> io::Result<Vec<Duration>> {
+        self.ask(&format!("each {count}"))?;
+        self.answers()
     }
 
     /// As large as this one; begun only, to be finished by [`Helper::answer`].
@@ -101,6 +113,7 @@ impl Drop for Helper {
 
 fn rival(kind: &str, what: &What) -> io::Result<Box<dyn Rival>> {
     Ok(match kind {
+        "ours-2" => Box::new(Threads::new(what, 2)),
         "bare" => Box::new(Loop::new(what)?),
         "std" => Box::new(Std::new(what)),
         "posix_spawn" => Box::new(PosixSpawn::new(what)?),
@@ -146,6 +159,13 @@ pub(crate) fn serve(kind: &str, program: &Path) -> io::Result<()> {
                 files.clear();
                 files = ballast::descriptors(number())?;
                 Duration::ZERO
+            }
+            "each" => {
+                let times: Vec<String> = (0..number())
+                    .map(|_| Ok(rival.blocked()?.as_nanos().to_string()))
+                    .collect::<io::Result<_>>()?;
+                writeln!(answer, "{}", times.join(" "))?;
+                continue;
             }
             _ => break,
         };

@@ -287,6 +287,8 @@ impl Process {
         self.kill();
         if self.over.is_none() {
             let _ = self.read_stderr();
+            // What it said last may be why; nobody asks any more what it proposes.
+            self.over = self.listen(&mut Vec::new()).err();
         }
         let ended = match std::mem::replace(&mut self.kid, Kid::Gone) {
             Kid::Starting(starting) => match starting.try_wait() {

@@ -9,7 +9,7 @@ use std::{
 use super::{Of, Rule, Want};
 use crate::{
     Figure, Knob, NetnsCookie, Signal, Value,
-    learner::{Input, Kind, Learner, Reading, Spec},
+    learner::{Input, Kind, Learners, Reading, Spec},
     plugin::{Context, Subscription, sampler::Sampler},
 };
 
@@ -23,15 +23,13 @@ pub(super) struct State {
     pub(super) rule: Rule,
     pub(super) context: Rc<Context>,
     /// The rule's own, or the operator's.
-    pub(super) learner: Spec,
-    started: Instant,
+    pub(super) learners: Learners,
     held: HashMap<NetnsCookie, Held>,
     samplers: HashMap<NetnsCookie, Sampler>,
     /// When the scenario came last.
     seen: HashMap<NetnsCookie, Instant>,
     /// Where nothing can be done for a while.
     quiet: HashMap<NetnsCookie, Instant>,
-    learners: HashMap<Knob, Learner>,
 }
 
 /// The condition holds since, and was last seen to.
@@ -56,15 +54,13 @@ impl State {
         }
         State {
             name: name.into(),
-            learner: rule.change.learner.clone(),
+            learners: Learners::new(rule.change.learner.clone()),
             rule,
             context,
-            started: now,
             held: HashMap::new(),
             samplers,
             seen: HashMap::new(),
             quiet: HashMap::new(),
-            learners: HashMap::new(),
         }
     }
 
@@ -194,7 +190,7 @@ impl State {
         current: &Value,
         original: &Value,
         measured: f64,
-        now: Instant,
+        at: Duration,
     ) -> Result<Option<Value>, String> {
         let change = &self.rule.change;
         let mut numbers = current.numbers().to_vec();
@@ -207,7 +203,7 @@ impl State {
             ));
         }
         let (low, high) = bounds[change.number];
-        let reading = match (self.learner.takes(), change.want) {
+        let reading = match (self.learners.spec().takes(), change.want) {
             (Kind::Pressure, Want::More) => Reading::More,
             (Kind::Pressure, Want::Less) => Reading::Less,
             (Kind::Need, _) => Reading::Need(measured),
@@ -216,22 +212,17 @@ impl State {
             // Scores are compared by their ratio.
             (Kind::Score, Want::Less) => Reading::Score(1.0 / measured.max(1e-9)),
         };
-        let at = |value: &Value| value.numbers().get(change.number).copied().unwrap_or(0);
+        let number = |value: &Value| value.numbers().get(change.number).copied().unwrap_or(0);
         let input = Input {
-            at: now.saturating_duration_since(self.started),
-            value: at(current) as f64,
-            original: at(original) as f64,
+            at,
+            value: number(current) as f64,
+            original: number(original) as f64,
             low: low as f64,
             high: high as f64,
             reading,
             harm: None,
         };
-        make_room(&mut self.learners);
-        let learner = self
-            .learners
-            .entry(knob.clone())
-            .or_insert_with(|| Learner::new(self.learner.clone(), knob.netns.0));
-        let Some(wanted) = learner.next(&input) else {
+        let Some(wanted) = self.learners.next(knob, &input) else {
             return Ok(None);
         };
         // At least by one, or a small number would never move.
@@ -247,8 +238,7 @@ impl State {
 
     /// The operator's learner, or the rule's own again; what was learned is forgotten.
     pub(super) fn set_learner(&mut self, learner: Option<&Spec>) {
-        self.learner = learner.unwrap_or(&self.rule.change.learner).clone();
-        self.learners.clear();
+        self.learners = Learners::new(learner.unwrap_or(&self.rule.change.learner).clone());
     }
 
     fn signal(&self, netns: NetnsCookie, value: f64) -> Signal {

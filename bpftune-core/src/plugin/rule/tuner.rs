@@ -11,7 +11,7 @@ use std::{
 
 use super::{Of, Rule, state::State};
 use crate::{
-    NetnsCookie, Proposal, Result, Signal, Source, Tunable, Tuner, Urgency, View,
+    Lesson, NetnsCookie, Proposal, Result, Signal, Source, Tunable, Tuner, Urgency, View,
     bpf::HookStatus,
     engine::Registration,
     learner::{Kind, Spec},
@@ -90,7 +90,7 @@ impl RuleTuner {
         let original = changed
             .find(|(other, _)| *other == knob)
             .map_or_else(|| current.clone(), |(_, original)| original);
-        let next = state.next_value(&knob, &current, &original, measured, Instant::now());
+        let next = state.next_value(&knob, &current, &original, measured, view.now());
         match next {
             Ok(Some(target)) => vec![Proposal {
                 knob,
@@ -160,6 +160,18 @@ impl Tuner for RuleTuner {
 
     fn set_learner(&mut self, learner: Option<&Spec>) {
         self.state.borrow_mut().set_learner(learner);
+    }
+
+    fn learns(&self, _: &str) -> Option<String> {
+        self.state.borrow().learners.name()
+    }
+
+    fn learned(&mut self) -> Vec<Lesson> {
+        self.state.borrow_mut().learners.learned()
+    }
+
+    fn recall(&mut self, lesson: &Lesson) -> std::result::Result<(), String> {
+        self.state.borrow_mut().learners.recall(lesson)
     }
 
     /// The condition has to last: that is in the rule.

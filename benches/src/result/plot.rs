@@ -2,9 +2,8 @@
 
 use std::fmt::Write;
 
-use lab::svg::text;
-
-use crate::report::{Curve, shown};
+use super::{Curve, shown};
+use crate::svg::text;
 
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 380.0;
@@ -24,6 +23,7 @@ fn class(name: &str) -> usize {
         "posix_spawn" => 4,
         "tokio, current thread" => 5,
         name if name.starts_with("uring-process,") => 6,
+        name if name.starts_with("ours") => 0,
         _ => 7,
     }
 }
@@ -55,8 +55,10 @@ fn style() -> String {
     )
 }
 
-/// All plots on one page, two a line.
-pub(crate) fn page(curves: &[Curve]) -> String {
+/// All plots on one picture, two a line.
+#[must_use]
+pub fn svg<'a>(curves: impl IntoIterator<Item = &'a Curve>) -> String {
+    let curves: Vec<&Curve> = curves.into_iter().collect();
     let lines = curves.len().div_ceil(2) as f64;
     let (width, height) = (2.0 * WIDTH, lines * HEIGHT);
     let mut out = format!(

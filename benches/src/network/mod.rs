@@ -1,0 +1,183 @@
+//! Faults of the network that a tuner is to find, with real traffic: `cargo xtask lab network`.
+//!
+//! Each scenario runs in four settings, turn about: the fault with the tuner off, with the tuner on, with values set by
+//! hand beforehand, and with those of TuneD's profile network-throughput. Every run has namespaces of its own.
+
+mod burst;
+mod flood;
+mod report;
+mod tcp_listen;
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+pub use self::report::run_all;
+use crate::{Result, daemon::Daemon, netns::Netns};
+
+/// What is written into a namespace: names and values.
+pub type Values = &'static [(&'static str, &'static str)];
+
+/// Debian's tuned 2.20, profile network-throughput and those it includes: what concerns the network. "=>" there means
+/// that a higher value stays.
+pub const TUNED: Values = &[
+    ("net.core.somaxconn", "2048"),
+    ("net.ipv4.tcp_rmem", "4096 87380 16777216"),
+    ("net.ipv4.tcp_wmem", "4096 16384 16777216"),
+];
+
+/// A fault, and the traffic that shows it.
+pub trait Scenario {
+    /// Whose fault it is.
+    fn tuner(&self) -> &'static str;
+
+    /// "burst".
+    fn name(&self) -> &'static str;
+
+    /// What a turn measures, and its unit. More is better.
+    fn metric(&self) -> (&'static str, &'static str);
+
+    /// What somebody who knows the fault would have set.
+    fn by_hand(&self) -> Values;
+
+    /// Namespaces with the fault in them, no traffic yet.
+    ///
+    /// # Errors
+    /// Where anything cannot be set up.
+    fn stage(&self) -> Result<Box<dyn Stage>>;
+
+    /// Turns of each run. By the last half of them a run is judged.
+    fn turns(&self) -> usize {
+        10
+    }
+
+    /// Whether parameters of the whole host are part of it: then the daemon is not confined to the namespaces.
+    fn host_wide(&self) -> bool {
+        false
+    }
+}
+
+/// A scenario set up.
+pub trait Stage {
+    /// Where values are written and the daemon looks.
+    fn places(&self) -> Vec<&Netns>;
+
+    /// Servers start: the values that they find are those of the setting.
+    ///
+    /// # Errors
+    /// Where they cannot.
+    fn begin(&mut self) -> Result<()>;
+
+    /// A second or so of traffic, and its figure.
+    ///
+    /// # Errors
+    /// Where traffic cannot be made; that it fares badly is no error.
+    fn turn(&mut self) -> Result<f64>;
+}
+
+/// How a run is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Setting {
+    /// The fault, and no daemon.
+    Off,
+    /// The fault, and a daemon from before the traffic.
+    On,
+    /// Values by hand, before anything starts.
+    ByHand,
+    /// TuneD's.
+    TuneD,
+}
+
+/// All of them.
+pub const SETTINGS: [Setting; 4] = [Setting::Off, Setting::On, Setting::ByHand, Setting::TuneD];
+
+/// What a run gave.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    /// How it was set.
+    pub setting: Setting,
+    /// Figure of each turn.
+    pub figures: Vec<f64>,
+    /// When each turn ended, seconds from the first one's start.
+    pub ends: Vec<f64>,
+    /// Changes that the daemon made.
+    pub changes: u64,
+    /// Of these, against the one before of the same parameter.
+    pub reversals: u64,
+}
+
+impl Run {
+    /// The median of the last half.
+    #[must_use]
+    pub fn figure(&self) -> f64 {
+        let half = &self.figures[self.figures.len() / 2..];
+        bpftune_core::stats::median(half).unwrap_or(f64::NAN)
+    }
+
+    /// When the first turn ended from which on the figure was at least so high for two turns; infinite where it never was.
+    #[must_use]
+    pub fn reached(&self, figure: f64) -> f64 {
+        let at = self
+            .figures
+            .windows(2)
+            .position(|two| two.iter().all(|f| *f >= figure));
+        at.map_or(f64::INFINITY, |at| self.ends[at])
+    }
+}
+
+/// One run.
+fn run(bpftune: &Path, scenario: &dyn Scenario, setting: Setting) -> Result<Run> {
+    let mut stage = scenario.stage()?;
+    let values = match setting {
+        Setting::Off | Setting::On => &[],
+        Setting::ByHand => scenario.by_hand(),
+        Setting::TuneD => TUNED,
+    };
+    for netns in stage.places() {
+        for (name, value) in values {
+            netns.set_sysctl(name, value)?;
+        }
+    }
+    stage.begin()?;
+    let daemon = match setting {
+        Setting::On if scenario.host_wide() => Some(Daemon::start(bpftune, &[], &[])?),
+        Setting::On => Some(Daemon::start(bpftune, &stage.places(), &[])?),
+        _ => None,
+    };
+    let (start, mut figures, mut ends) = (Instant::now(), Vec::new(), Vec::new());
+    for _ in 0..scenario.turns() {
+        figures.push(stage.turn()?);
+        ends.push(start.elapsed().as_secs_f64());
+    }
+    let (changes, reversals) = match &daemon {
+        Some(daemon) => daemon.changes()?,
+        None => (0, 0),
+    };
+    if let Some(daemon) = &daemon
+        && std::env::var_os("LAB_LOG").is_some()
+    {
+        eprintln!("{}", daemon.log().join("\n"));
+    }
+    Ok(Run {
+        setting,
+        figures,
+        ends,
+        changes,
+        reversals,
+    })
+}
+
+/// Sleeps for what is left of a turn's second.
+fn rest_of_second(since: Instant) {
+    std::thread::sleep(Duration::from_secs(1).saturating_sub(since.elapsed()));
+}
+
+/// Every scenario.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Scenario>> {
+    vec![Box::new(tcp_listen::Burst), Box::new(tcp_listen::Flood)]
+}
