@@ -192,6 +192,17 @@ pub trait Source {
     /// Each hook, and if it is off, why.
     fn hooks(&self) -> &[HookStatus];
 
+    /// Pressure triggers of its own (/proc/pressure), at most 15. The engine waits for each in its own
+    /// epoll set, for the kernel tells of a stall once: a set within a set would lose it.
+    fn pressure(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
+    }
+
+    /// One of [`pressure`](Self::pressure) has fired, counted from 0.
+    fn pressed(&mut self, which: usize, out: &mut Vec<Signal>) {
+        let _ = (which, out);
+    }
+
     /// Asks for silence about this scenario in this namespace for a while: nothing can be done about
     /// it now. A source may ignore it.
     fn quiet(&mut self, netns: NetnsCookie, scenario: &str, how_long: Duration) {
