@@ -1,6 +1,8 @@
 //! Tuners for `bpftune`, each in a folder of its own with its BPF program, each behind a cargo
 //! feature of its name. No tuner knows another.
 
+#[cfg(feature = "conntrack")]
+pub mod conntrack;
 #[cfg(feature = "neigh")]
 pub mod neigh;
 #[cfg(any(feature = "tcp-listen", feature = "udp-buffer"))]
@@ -23,6 +25,8 @@ pub type Load = fn() -> Result<Registration>;
 #[must_use]
 pub fn catalogue() -> Vec<Box<dyn Tuner>> {
     vec![
+        #[cfg(feature = "conntrack")]
+        Box::<conntrack::Conntrack>::default(),
         #[cfg(feature = "neigh")]
         Box::<neigh::Neigh>::default(),
         #[cfg(feature = "tcp-buffer")]
@@ -36,6 +40,8 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
 
 /// Every tuner of this build, by name.
 pub const ALL: &[(&str, Load)] = &[
+    #[cfg(feature = "conntrack")]
+    (conntrack::NAME, conntrack::load),
     #[cfg(feature = "neigh")]
     (neigh::NAME, neigh::load),
     #[cfg(feature = "tcp-buffer")]

@@ -4,6 +4,7 @@
 //! hand beforehand, and with those of TuneD's profile network-throughput. Every run has namespaces of its own.
 
 mod burst;
+mod conntrack;
 mod flood;
 mod host;
 mod neigh;
@@ -57,6 +58,11 @@ pub trait Scenario {
     /// Turns of each run. By the last half of them a run is judged.
     fn turns(&self) -> usize {
         10
+    }
+
+    /// A program that it needs and where to get it, if that is missing.
+    fn missing(&self) -> Option<&'static str> {
+        None
     }
 
     /// Whether parameters of the whole host are part of it: then values are written there and put back after the run, and
@@ -194,6 +200,7 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
     vec![
         Box::new(tcp_listen::Burst),
         Box::new(tcp_listen::Flood),
+        Box::new(conntrack::Flows),
         Box::new(neigh::Burst),
         Box::new(udp_buffer::Burst),
     ]

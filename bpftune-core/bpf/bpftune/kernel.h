@@ -67,6 +67,11 @@ enum {
 /* include/net/neighbour.h: states in which an entry has an address */
 #define NUD_VALID (0x80 | 0x40 | 0x02 | 0x10 | 0x04 | 0x08)
 
+/* include/net/dropreason-core.h: read by bpf_core_enum_value() only, for the numbers differ between kernels */
+enum skb_drop_reason {
+	SKB_DROP_REASON_NETFILTER_DROP,
+};
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 typedef struct {
@@ -146,6 +151,13 @@ struct sock;
 struct socket {
 	unsigned long flags;
 	struct sock *sk;
+};
+
+/* include/linux/skbuff.h; without connection tracking an skb has no _nfct */
+struct sk_buff {
+	struct sock *sk;
+	struct net_device *dev;
+	unsigned long _nfct;
 };
 
 struct sk_buff_head {
@@ -271,7 +283,6 @@ struct bpf_sysctl {
 struct bpf_map;
 struct bpf_sock;
 struct bpf_sock_ops;
-struct sk_buff;
 struct proto;
 
 #endif
