@@ -1,10 +1,16 @@
 //! Tuners for `bpftune`, each in a folder of its own with its BPF program, each behind a cargo
 //! feature of its name. No tuner knows another.
 
+#[cfg(any(feature = "net-backlog", feature = "udp-buffer"))]
+mod bursts;
 #[cfg(feature = "conntrack")]
 pub mod conntrack;
+#[cfg(feature = "ip-frag")]
+pub mod ip_frag;
 #[cfg(feature = "neigh")]
 pub mod neigh;
+#[cfg(feature = "net-backlog")]
+pub mod net_backlog;
 #[cfg(any(feature = "tcp-listen", feature = "udp-buffer"))]
 mod reach;
 #[cfg(feature = "tcp-buffer")]
@@ -27,8 +33,12 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
     vec![
         #[cfg(feature = "conntrack")]
         Box::<conntrack::Conntrack>::default(),
+        #[cfg(feature = "ip-frag")]
+        Box::<ip_frag::IpFrag>::default(),
         #[cfg(feature = "neigh")]
         Box::<neigh::Neigh>::default(),
+        #[cfg(feature = "net-backlog")]
+        Box::<net_backlog::NetBacklog>::default(),
         #[cfg(feature = "tcp-buffer")]
         Box::<tcp_buffer::TcpBuffer>::default(),
         #[cfg(feature = "tcp-listen")]
@@ -42,8 +52,12 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
 pub const ALL: &[(&str, Load)] = &[
     #[cfg(feature = "conntrack")]
     (conntrack::NAME, conntrack::load),
+    #[cfg(feature = "ip-frag")]
+    (ip_frag::NAME, ip_frag::load),
     #[cfg(feature = "neigh")]
     (neigh::NAME, neigh::load),
+    #[cfg(feature = "net-backlog")]
+    (net_backlog::NAME, net_backlog::load),
     #[cfg(feature = "tcp-buffer")]
     (tcp_buffer::NAME, tcp_buffer::load),
     #[cfg(feature = "tcp-listen")]

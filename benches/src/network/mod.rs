@@ -7,7 +7,9 @@ mod burst;
 mod conntrack;
 mod flood;
 mod host;
+mod ip_frag;
 mod neigh;
+mod net_backlog;
 mod report;
 mod segment;
 mod tcp_listen;
@@ -201,7 +203,9 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(tcp_listen::Burst),
         Box::new(tcp_listen::Flood),
         Box::new(conntrack::Flows),
+        Box::new(ip_frag::Mixed),
         Box::new(neigh::Burst),
+        Box::new(net_backlog::Burst),
         Box::new(udp_buffer::Burst),
     ]
 }

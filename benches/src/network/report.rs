@@ -60,6 +60,7 @@ pub fn run_all(
 
 fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
     let of = |setting| runs.iter().filter(move |run| run.setting == setting);
+    let runs_of = |setting| of(setting).count();
     let figures = |setting| of(setting).map(Run::figure).collect::<Vec<_>>();
     let [off, on, hand, tuned] = SETTINGS.map(figures);
     let (what, unit) = scenario.metric();
@@ -95,11 +96,14 @@ fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
         &tuned,
         ("by hand", &hand),
     ));
-    let slowest = times.iter().copied().fold(0.0, f64::max);
+    let converged: Vec<f64> = times.into_iter().filter(|time| time.is_finite()).collect();
+    let never = runs_of(Setting::On) - converged.len();
+    part.row(Row::count("runs that did not converge", "", never as f64).at_most(0.0));
+    let slowest = converged.iter().copied().fold(0.0, f64::max);
     part.row(
-        Row::figure("time to converge, slowest", "s", slowest, times.len())
+        Row::figure("time to converge, slowest", "s", slowest, converged.len())
             .at_most(10.0)
-            .detail(&times),
+            .detail(&converged),
     );
     part.row(Row::count(
         "changes, most of a run",

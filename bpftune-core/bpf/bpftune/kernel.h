@@ -69,7 +69,9 @@ enum {
 
 /* include/net/dropreason-core.h: read by bpf_core_enum_value() only, for the numbers differ between kernels */
 enum skb_drop_reason {
+	SKB_DROP_REASON_NOT_SPECIFIED,
 	SKB_DROP_REASON_NETFILTER_DROP,
+	SKB_DROP_REASON_CPU_BACKLOG,
 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -78,7 +80,18 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+typedef struct {
+	long counter;
+} atomic_long_t;
+
+/* include/net/inet_frag.h */
+struct fqdir {
+	long high_thresh;
+	atomic_long_t mem;
+};
+
 struct netns_ipv4 {
+	struct fqdir *fqdir;
 	int sysctl_tcp_rmem[3];
 	int sysctl_tcp_wmem[3];
 	__u8 sysctl_tcp_moderate_rcvbuf;
@@ -90,10 +103,16 @@ struct netns_core {
 	int sysctl_somaxconn;
 };
 
+/* Absent from struct net in a kernel without IPv6. */
+struct netns_ipv6 {
+	struct fqdir *fqdir;
+};
+
 struct net {
 	__u64 net_cookie;
 	struct netns_core core;
 	struct netns_ipv4 ipv4;
+	struct netns_ipv6 ipv6;
 };
 
 typedef struct {
@@ -157,6 +176,9 @@ struct socket {
 struct sk_buff {
 	struct sock *sk;
 	struct net_device *dev;
+	__be16 protocol;
+	__u16 network_header;
+	unsigned char *head;
 	unsigned long _nfct;
 };
 
