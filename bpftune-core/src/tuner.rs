@@ -1,6 +1,7 @@
 //! What a tuner is, and what it may see and say.
 
 use std::{
+    collections::BTreeSet,
     os::fd::BorrowedFd,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -163,6 +164,17 @@ pub enum Urgency {
     Harm,
 }
 
+/// Where a source that acts by itself may do so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Every tunable of its tuner may change: the mode is auto, the operator denies none, and nobody paused it.
+    pub acts: bool,
+    /// The only namespaces; `None` for all.
+    pub only: Option<BTreeSet<NetnsCookie>>,
+    /// Namespaces in which somebody else wrote one of its tunables.
+    pub except: BTreeSet<NetnsCookie>,
+}
+
 /// Where a tuner's signals come from: a file descriptor for the engine's epoll set.
 pub trait Source {
     /// Readable when there is something to drain.
@@ -182,6 +194,21 @@ pub trait Source {
 
     /// Each hook, and if it is off, why.
     fn hooks(&self) -> &[HookStatus];
+
+    /// Whether its BPF programs do more than watch, such as choosing something for each connection. Then it is told
+    /// where they may, and does nothing before.
+    fn acts_itself(&self) -> bool {
+        false
+    }
+
+    /// Where its programs may act from now on. Only asked of those that [act themselves](Source::acts_itself).
+    ///
+    /// # Errors
+    /// Where the programs cannot be told; nothing may be done then.
+    fn reach(&mut self, reach: &Reach) -> Result<()> {
+        let _ = reach;
+        Ok(())
+    }
 
     /// Asks for silence about this scenario in this namespace for a while: nothing can be done about
     /// it now. A source may ignore it.

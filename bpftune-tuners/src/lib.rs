@@ -15,8 +15,12 @@ pub mod net_backlog;
 mod reach;
 #[cfg(feature = "tcp-buffer")]
 pub mod tcp_buffer;
+#[cfg(feature = "tcp-conn")]
+pub mod tcp_conn;
 #[cfg(feature = "tcp-listen")]
 pub mod tcp_listen;
+#[cfg(feature = "tcp-ports")]
+pub mod tcp_ports;
 #[cfg(test)]
 mod testing;
 #[cfg(feature = "udp-buffer")]
@@ -41,8 +45,12 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
         Box::<net_backlog::NetBacklog>::default(),
         #[cfg(feature = "tcp-buffer")]
         Box::<tcp_buffer::TcpBuffer>::default(),
+        #[cfg(feature = "tcp-conn")]
+        Box::<tcp_conn::TcpConn>::default(),
         #[cfg(feature = "tcp-listen")]
         Box::<tcp_listen::TcpListen>::default(),
+        #[cfg(feature = "tcp-ports")]
+        Box::<tcp_ports::TcpPorts>::default(),
         #[cfg(feature = "udp-buffer")]
         Box::<udp_buffer::UdpBuffer>::default(),
     ]
@@ -60,8 +68,12 @@ pub const ALL: &[(&str, Load)] = &[
     (net_backlog::NAME, net_backlog::load),
     #[cfg(feature = "tcp-buffer")]
     (tcp_buffer::NAME, tcp_buffer::load),
+    #[cfg(feature = "tcp-conn")]
+    (tcp_conn::NAME, tcp_conn::load),
     #[cfg(feature = "tcp-listen")]
     (tcp_listen::NAME, tcp_listen::load),
+    #[cfg(feature = "tcp-ports")]
+    (tcp_ports::NAME, tcp_ports::load),
     #[cfg(feature = "udp-buffer")]
     (udp_buffer::NAME, udp_buffer::load),
 ];

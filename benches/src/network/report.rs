@@ -60,12 +60,11 @@ pub fn run_all(
 
 fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
     let of = |setting| runs.iter().filter(move |run| run.setting == setting);
-    let runs_of = |setting| of(setting).count();
     let figures = |setting| of(setting).map(Run::figure).collect::<Vec<_>>();
     let [off, on, hand, tuned] = SETTINGS.map(figures);
     let (what, unit) = scenario.metric();
     let good = GOOD * median(&hand);
-    let times: Vec<f64> = of(Setting::On).map(|run| run.reached(good)).collect();
+    let times: Vec<f64> = of(Setting::On).map(|run| run.recovered_in(good)).collect();
     let most = |count: fn(&Run) -> u64| of(Setting::On).map(count).max().unwrap_or(0) as f64;
     part.row(
         Row::compared(format!("{what}, tuner on"), unit, &on, ("by hand", &hand))
@@ -81,30 +80,36 @@ fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
             .beside("tuner off", median(&off))
             .at_least(0.0)
     });
-    part.row(
-        Row::compared(
-            format!("{what}, tuner off: the fault"),
-            unit,
-            &off,
-            ("by hand", &hand),
-        )
-        .at_most(FAULT),
-    );
+    if scenario.is_fault() {
+        part.row(
+            Row::compared(
+                format!("{what}, tuner off: the fault"),
+                unit,
+                &off,
+                ("by hand", &hand),
+            )
+            .at_most(FAULT),
+        );
+    }
     part.row(Row::compared(
         format!("{what}, TuneD network-throughput"),
         unit,
         &tuned,
         ("by hand", &hand),
     ));
-    let converged: Vec<f64> = times.into_iter().filter(|time| time.is_finite()).collect();
-    let never = runs_of(Setting::On) - converged.len();
-    part.row(Row::count("runs that did not converge", "", never as f64).at_most(0.0));
-    let slowest = converged.iter().copied().fold(0.0, f64::max);
-    part.row(
-        Row::figure("time to converge, slowest", "s", slowest, converged.len())
+    if scenario.is_fault() {
+        let slowest = times.iter().copied().fold(0.0, f64::max);
+        part.row(
+            Row::figure(
+                "time from onset to good again, slowest",
+                "s",
+                slowest,
+                times.len(),
+            )
             .at_most(10.0)
-            .detail(&converged),
-    );
+            .detail(&times),
+        );
+    }
     part.row(Row::count(
         "changes, most of a run",
         "",

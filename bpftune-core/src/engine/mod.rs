@@ -39,7 +39,7 @@ use nix::{
 };
 
 use crate::{
-    Error, Knob, Machine, NetnsCookie, Result, Signal, Source, Tuner, Value,
+    Error, Knob, Machine, NetnsCookie, Reach, Result, Signal, Source, Tuner, Value,
     admin::AdminWatch,
     bpf::HookStatus,
     config::{Live, Watch},
@@ -116,6 +116,8 @@ struct Registered {
     /// How each of its tunables is tried.
     plans: HashMap<String, Rc<Plan>>,
     baseline: Rc<onset::Baseline>,
+    /// What its source was told last.
+    reach: Option<Reach>,
     known: learned::Known,
 }
 
@@ -402,6 +404,7 @@ impl Engine {
                 self.wait_for(listener, TOKEN_CONTROL, EpollFlags::EPOLLIN)?;
             }
         }
+        self.tell_reach();
         ready();
         let on_terminal = File::open("/dev/tty").is_ok();
         let mut events = [EpollEvent::empty(); 16];

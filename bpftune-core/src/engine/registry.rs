@@ -5,7 +5,7 @@ use std::{collections::HashMap, rc::Rc};
 use nix::sys::epoll::EpollFlags;
 
 use super::{Counts, Engine, Registered, Registration, learned::Known, onset::Baseline};
-use crate::{Error, Knob, Result, Signal, restore, trial::Plan};
+use crate::{Error, Knob, Reach, Result, Signal, restore, trial::Plan};
 
 impl Engine {
     /// Takes a tuner in: its tunables are its own from now on, its source is waited for.
@@ -55,6 +55,7 @@ impl Engine {
             baseline: Rc::new(Baseline::of(plans.values())),
             plans,
             known: Known::default(),
+            reach: None,
         });
         self.welcome(self.tuners.len() - 1);
         Ok(())
@@ -126,6 +127,30 @@ impl Engine {
             self.watchdog.forget(knob);
         }
         self.outcomes.retain(|knob, _| !wanted(knob));
+    }
+
+    /// Tells sources that act by themselves where they may, where that has changed.
+    pub(super) fn tell_reach(&mut self) {
+        let now = std::time::Instant::now();
+        for tuner in self.tuners.iter_mut().filter(|t| t.source.acts_itself()) {
+            let name = tuner.tuner.name();
+            let rests = self.operator.rest(name, now).is_some();
+            let reach = Reach {
+                acts: !rests && self.governor.lets_act(name),
+                only: self
+                    .scope
+                    .as_ref()
+                    .map(|scope| scope.iter().copied().collect()),
+                except: self.governor.held_places(name).collect(),
+            };
+            if tuner.reach.as_ref() == Some(&reach) {
+                continue;
+            }
+            if let Err(error) = tuner.source.reach(&reach) {
+                tracing::warn!("{name} does nothing by itself: {error}");
+            }
+            tuner.reach = Some(reach);
+        }
     }
 
     /// Passes a signal on to those other tuners that listen.

@@ -41,6 +41,13 @@ pub enum Counter {
         /// The column.
         name: Cow<'static, str>,
     },
+    /// Of /proc/net/sockstat in the namespace: "TCP", "tw". A level, not a count of events.
+    Sockets {
+        /// The line.
+        group: Cow<'static, str>,
+        /// The word before the number.
+        name: Cow<'static, str>,
+    },
     /// Packets that the namespace's devices dropped, both ways (/proc/net/dev).
     DeviceDrops,
     /// Seconds in which some or all tasks of the host waited for a resource (/proc/pressure).
@@ -59,6 +66,15 @@ pub enum Counter {
 }
 
 impl Counter {
+    /// A word of /proc/net/sockstat.
+    #[must_use]
+    pub const fn sockets(group: &'static str, name: &'static str) -> Counter {
+        Counter::Sockets {
+            group: Cow::Borrowed(group),
+            name: Cow::Borrowed(name),
+        }
+    }
+
     /// A column of /proc/net/snmp or /proc/net/netstat.
     #[must_use]
     pub const fn net(group: &'static str, name: &'static str) -> Counter {

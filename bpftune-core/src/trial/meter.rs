@@ -49,6 +49,7 @@ impl ProcMeter {
 
 const SNMP: &str = "/proc/thread-self/net/snmp";
 const NETSTAT: &str = "/proc/thread-self/net/netstat";
+const SOCKSTAT: &str = "/proc/thread-self/net/sockstat";
 const DEV: &str = "/proc/thread-self/net/dev";
 
 impl Meter for ProcMeter {
@@ -62,6 +63,7 @@ impl Meter for ProcMeter {
                 };
                 paired(self.text(file)?, group, name)
             }
+            Counter::Sockets { group, name } => worded(self.text(SOCKSTAT)?, group, name),
             Counter::DeviceDrops => device_drops(self.text(DEV)?),
             Counter::Stall { resource, full } => {
                 let path = match resource {
@@ -91,6 +93,16 @@ fn paired(text: &str, group: &str, name: &str) -> Option<f64> {
         .split_ascii_whitespace()
         .position(|word| word == name)?;
     numbers.split_ascii_whitespace().nth(at)?.parse().ok()
+}
+
+/// Of a file of lines with words before their numbers: "TCP: inuse 2 orphan 0 tw 1".
+fn worded(text: &str, group: &str, name: &str) -> Option<f64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(group)?.strip_prefix(':'))?;
+    let mut words = line.split_ascii_whitespace();
+    words.find(|&word| word == name)?;
+    words.next()?.parse().ok()
 }
 
 /// The fourth number of each device is what it dropped of what came, the twelfth of what went.
@@ -141,6 +153,11 @@ mod tests {
         let text = "TcpExt: A B\nTcpExt: 1 2\nIpExt: InNoRoutes InOctets OutOctets\nIpExt: 0 5 7\n";
         assert_eq!(paired(text, "IpExt", "OutOctets"), Some(7.0));
         assert_eq!(paired(text, "IpExt", "Missing"), None);
+        let sockstat =
+            "sockets: used 9\nTCP: inuse 2 orphan 0 tw 17 alloc 4 mem 1\nTCP6: inuse 3\n";
+        assert_eq!(worded(sockstat, "TCP", "tw"), Some(17.0));
+        assert_eq!(worded(sockstat, "TCP6", "inuse"), Some(3.0));
+        assert_eq!(worded(sockstat, "UDP", "inuse"), None);
         let psi = "some avg10=0.00 avg60=0.55 total=1500000\nfull avg10=0.00 total=500000\n";
         assert_eq!(
             (stalled(psi, false), stalled(psi, true)),
@@ -158,6 +175,7 @@ mod tests {
             Counter::net("IpExt", "InOctets"),
             Counter::net("Tcp", "OutSegs"),
             Counter::net("TcpExt", "TCPLostRetransmit"),
+            Counter::sockets("TCP", "tw"),
             Counter::DeviceDrops,
             Counter::CpuBusy,
             Counter::VmStat("oom_kill".into()),
