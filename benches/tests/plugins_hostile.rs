@@ -278,3 +278,18 @@ fn the_sandbox_leaves_nothing_to_break_out_by() {
     drop(daemon);
     until("it is gone", || processes_of("escapes").is_empty());
 }
+
+#[test]
+fn none_outlives_a_daemon_that_is_killed() {
+    need_root!();
+    let netns = Netns::new().unwrap();
+    let plugins = Plugins::new();
+    let stays = "hello(); os.fork()\nwhile True: time.sleep(1)";
+    plugins.program("stays-a", &format!("{HEAD}{stays}"));
+    let mut daemon = Daemon::start(&binary().unwrap(), &[&netns], &plugins.args()).unwrap();
+    until("it has two processes", || {
+        processes_of("stays-a").len() == 2
+    });
+    daemon.stop(Signal::SIGKILL).unwrap();
+    until("both are gone", || processes_of("stays-a").is_empty());
+}

@@ -100,6 +100,9 @@ impl Manager {
     pub fn new(settings: Settings, confined: &[PathBuf]) -> Result<Manager> {
         let epoll =
             Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::system("epoll_create1"))?;
+        if settings.directories.iter().any(|dir| dir.exists()) {
+            super::sandbox::make_room();
+        }
         let mut manager = Manager {
             settings,
             context: Rc::new(Context::new(confined)?),

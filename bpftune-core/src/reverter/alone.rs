@@ -39,12 +39,16 @@ pub(super) fn run(state_dir: &Path) -> ExitCode {
     let _ = fs::write("/proc/self/oom_score_adj", "-1000");
     // Not fatal: less is not needed to be safe, only to be tidy.
     let _ = privilege::drop_rest();
-    let daemon = pidfd(getppid());
+    let number = getppid();
+    let daemon = pidfd(number);
     let stdin = std::io::stdin();
     match watch(stdin.as_fd()) {
         Ok(End::Goodbye) => ExitCode::SUCCESS,
         Ok(end) => {
             let result = revert(end, daemon.as_ref().map(AsFd::as_fd), state_dir);
+            // Those that do not mind that their standard input has ended.
+            #[cfg(feature = "plugins")]
+            crate::plugin::sandbox::kill_left_by(number.as_raw().unsigned_abs());
             report(result)
         }
         Err(error) => report(Err(Error::system("poll")(error))),

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -12,6 +12,8 @@ use super::super::Limits;
 
 /// The daemon's own group where its unit puts it into one (`DelegateSubgroup=`): plugins' are beside it.
 const OWN: &str = "daemon";
+/// Where plugins' groups are below one that may not be written to, as the root group.
+const ROOM: &str = "bpftune-plugins";
 const PREFIX: &str = "bpftune-plugin-";
 
 /// A plugin's control group; its processes are killed and it is removed on drop.
@@ -78,29 +80,67 @@ impl Drop for Cgroup {
     }
 }
 
+/// Kills the plugins of a daemon that is over, all their processes; for who survives it beside it (Linux 5.14).
+pub(crate) fn kill_left_by(daemon: u32) {
+    for (owner, path) in parent().iter().flat_map(|parent| groups(parent)) {
+        if owner == daemon {
+            let _ = fs::write(path.join("cgroup.kill"), "1");
+            // Busy until they are gone: then the next start removes it.
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+/// The groups of plugins, with the process number of the daemon that made them.
+fn groups(parent: &Path) -> impl Iterator<Item = (u32, PathBuf)> + use<> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let name = entry.file_name();
+        let owner = name.to_str()?.strip_prefix(PREFIX)?.split('-').next()?;
+        Some((owner.parse().ok()?, entry.path()))
+    })
+}
+
 /// Removes what is left of groups: ours that were busy, and those of daemons that were killed.
 fn sweep(parent: &Path) {
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let owner = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
-        let Some(owner): Option<u32> = owner else {
-            continue;
-        };
+    for (owner, path) in groups(parent) {
         if owner != std::process::id() {
             if Path::new("/proc").join(owner.to_string()).exists() {
                 continue;
             }
-            let _ = fs::write(entry.path().join("cgroup.kill"), "1");
+            let _ = fs::write(path.join("cgroup.kill"), "1");
         }
         // Fails for one that is in use.
-        let _ = fs::remove_dir(entry.path());
+        let _ = fs::remove_dir(path);
     }
 }
 
-/// Where plugins' groups are made, in the unified hierarchy.
+/// Makes room for plugins' groups while this process still may: nobody may write to the root group without
+/// `CAP_DAC_OVERRIDE`, which the daemon gives up. An empty group stays there; every other group needs none.
+pub(crate) fn make_room() {
+    if let Some(beside) = beside().filter(|beside| !is_writable(beside)) {
+        let _ = fs::create_dir(beside.join(ROOM));
+    }
+}
+
+/// Where plugins' groups are made.
 fn parent() -> Option<PathBuf> {
+    let beside = beside()?;
+    let room = beside.join(ROOM);
+    Some(if !is_writable(&beside) && room.exists() {
+        room
+    } else {
+        beside
+    })
+}
+
+/// Whether its owner may write to it.
+fn is_writable(dir: &Path) -> bool {
+    fs::metadata(dir).is_ok_and(|metadata| metadata.permissions().mode() & 0o200 != 0)
+}
+
+/// Beside or in this process's own group, in the unified hierarchy.
+fn beside() -> Option<PathBuf> {
     let text = fs::read_to_string("/proc/self/cgroup").ok()?;
     let inside = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let inside = Path::new(inside);

@@ -14,6 +14,7 @@ use std::{
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use uring_process::{Command, Starting};
 
+pub(crate) use self::cgroup::{kill_left_by, make_room};
 pub use self::{cgroup::Cgroup, user::pick};
 use super::Limits;
 
