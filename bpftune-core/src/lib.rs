@@ -35,6 +35,7 @@ pub mod machine;
 pub mod near;
 pub mod netns;
 pub mod privilege;
+pub mod resident;
 pub mod restore;
 pub mod reverter;
 pub mod rounds;

@@ -11,7 +11,7 @@ use bpftune_core::{
     engine::{Engine, Registration, Settings},
     governor::{ExitPolicy, Mode},
     journal::Retention,
-    privilege,
+    privilege, resident,
 };
 use clap::builder::PossibleValuesParser;
 use tracing_subscriber::EnvFilter;
@@ -184,6 +184,7 @@ pub(crate) fn until_told(engine: Engine, started: Instant) -> Outcome {
         tracing::info!("ready after {ms} ms, mode {mode}; {at_end} on exit");
         // Fails only where no service manager asked.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        resident::let_go_of_code();
     })?;
     Ok(())
 }
