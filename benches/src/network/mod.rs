@@ -4,11 +4,18 @@
 //! hand beforehand, and with those of TuneD's profile network-throughput. Every run has namespaces of its own.
 
 mod burst;
+mod conntrack;
 mod flood;
+mod host;
+mod ip_frag;
+mod neigh;
+mod net_backlog;
 mod report;
+mod segment;
 mod tcp_conn;
 mod tcp_listen;
 mod tcp_ports;
+mod udp_buffer;
 
 use std::{
     path::Path,
@@ -17,6 +24,7 @@ use std::{
 
 use serde::Serialize;
 
+use self::host::HostValues;
 pub use self::report::run_all;
 use crate::{Result, daemon::Daemon, netns::Netns};
 
@@ -61,7 +69,13 @@ pub trait Scenario {
         true
     }
 
-    /// Whether parameters of the whole host are part of it: then the daemon is not confined to the namespaces.
+    /// A program that it needs and where to get it, if that is missing.
+    fn missing(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether parameters of the whole host are part of it: then values are written there and put back after the run, and
+    /// the daemon is not confined to the namespaces but to the one tuner.
     fn host_wide(&self) -> bool {
         false
     }
@@ -150,14 +164,20 @@ fn run(bpftune: &Path, scenario: &dyn Scenario, setting: Setting) -> Result<Run>
         Setting::ByHand => scenario.by_hand(),
         Setting::TuneD => TUNED,
     };
-    for netns in stage.places() {
-        for (name, value) in values {
-            netns.set_sysctl(name, value)?;
+    let mut host = HostValues::default();
+    for (name, value) in values {
+        if scenario.host_wide() {
+            host.set(name, value)?;
+        } else {
+            for netns in stage.places() {
+                netns.set_sysctl(name, value)?;
+            }
         }
     }
     stage.begin()?;
+    let only_its_own = ["--tuner", scenario.tuner()];
     let daemon = match setting {
-        Setting::On if scenario.host_wide() => Some(Daemon::start(bpftune, &[], &[])?),
+        Setting::On if scenario.host_wide() => Some(Daemon::start(bpftune, &[], &only_its_own)?),
         Setting::On => Some(Daemon::start(bpftune, &stage.places(), &[])?),
         _ => None,
     };
@@ -197,6 +217,11 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(tcp_listen::Flood),
         Box::new(tcp_ports::TimeWait),
         Box::new(tcp_ports::Held),
+        Box::new(conntrack::Flows),
+        Box::new(ip_frag::Mixed),
+        Box::new(neigh::Burst),
+        Box::new(net_backlog::Burst),
+        Box::new(udp_buffer::Burst),
     ];
     all.extend(tcp_conn::ALL.map(|scenario| Box::new(scenario) as Box<dyn Scenario>));
     all

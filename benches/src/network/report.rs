@@ -39,6 +39,10 @@ pub fn run_all(
             continue;
         }
         recorder.part(scenario.tuner(), scenario.name(), |part| {
+            if let Some(missing) = scenario.missing() {
+                part.note(format!("SKIP: {missing}"));
+                return Ok(());
+            }
             let mut done = Vec::new();
             for round in 0..runs {
                 for at in 0..SETTINGS.len() {

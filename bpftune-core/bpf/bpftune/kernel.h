@@ -48,6 +48,7 @@ enum {
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
 
 /* include/net/tcp_states.h */
 #define TCP_ESTABLISHED 1
@@ -81,11 +82,28 @@ enum {
 /* include/net/neighbour.h: states in which an entry has an address */
 #define NUD_VALID (0x80 | 0x40 | 0x02 | 0x10 | 0x04 | 0x08)
 
+/* include/net/dropreason-core.h: read by bpf_core_enum_value() only, for the numbers differ between kernels */
+enum skb_drop_reason {
+	SKB_DROP_REASON_NOT_SPECIFIED,
+	SKB_DROP_REASON_NETFILTER_DROP,
+	SKB_DROP_REASON_CPU_BACKLOG,
+};
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 typedef struct {
 	int counter;
 } atomic_t;
+
+typedef struct {
+	long counter;
+} atomic_long_t;
+
+/* include/net/inet_frag.h */
+struct fqdir {
+	long high_thresh;
+	atomic_long_t mem;
+};
 
 /* include/net/tcp.h */
 struct tcp_congestion_ops {
@@ -93,6 +111,7 @@ struct tcp_congestion_ops {
 };
 
 struct netns_ipv4 {
+	struct fqdir *fqdir;
 	int sysctl_tcp_rmem[3];
 	int sysctl_tcp_wmem[3];
 	__u8 sysctl_tcp_moderate_rcvbuf;
@@ -105,10 +124,16 @@ struct netns_core {
 	int sysctl_somaxconn;
 };
 
+/* Absent from struct net in a kernel without IPv6. */
+struct netns_ipv6 {
+	struct fqdir *fqdir;
+};
+
 struct net {
 	__u64 net_cookie;
 	struct netns_core core;
 	struct netns_ipv4 ipv4;
+	struct netns_ipv6 ipv6;
 };
 
 typedef struct {
@@ -168,8 +193,23 @@ struct socket {
 	struct sock *sk;
 };
 
+/* include/linux/skbuff.h; without connection tracking an skb has no _nfct */
+struct sk_buff {
+	struct sock *sk;
+	struct net_device *dev;
+	__be16 protocol;
+	__u16 network_header;
+	unsigned char *head;
+	unsigned long _nfct;
+};
+
+struct sk_buff_head {
+	__u32 qlen;
+};
+
 struct sock {
 	struct sock_common __sk_common;
+	struct sk_buff_head sk_receive_queue;
 	struct {
 		atomic_t rmem_alloc;
 	} sk_backlog;
@@ -200,6 +240,11 @@ struct request_sock {
 struct inet_request_sock {
 	struct request_sock req;
 	__u16 acked : 1;
+};
+
+/* include/linux/udp.h */
+struct udp_sock {
+	struct sk_buff_head reader_queue;
 };
 
 struct minmax_sample {
@@ -341,7 +386,6 @@ enum {
 #define BPF_SOCK_OPS_STATE_CB_FLAG (1 << 2)
 
 struct bpf_map;
-struct sk_buff;
 struct proto;
 
 #endif
