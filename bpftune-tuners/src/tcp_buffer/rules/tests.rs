@@ -265,7 +265,7 @@ fn a_udp_socket_that_rmem_max_cut_down_raises_it_once() {
     };
     let proposals = tuner.on_signal(&signal, &view);
     assert_eq!(proposals[0].knob, at(RMEM_MAX, HOST));
-    assert_eq!(proposals[0].target.last(), 851_968);
+    assert_eq!(proposals[0].target.last(), 596_377);
     view.values
         .insert(at(RMEM_MAX, HOST), proposals[0].target.clone());
     assert!(tuner.on_signal(&signal, &view).is_empty());
