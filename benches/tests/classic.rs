@@ -117,7 +117,7 @@ fn runs_with_all_its_flags_logs_its_phrases_and_rolls_back() {
         "-a",
         "tcp_buffer_tuner.so",
         "-a",
-        "udp_buffer_tuner.so",
+        "route_table_tuner.so",
         "-c",
         folder,
         "-l",
@@ -152,7 +152,7 @@ fn runs_with_all_its_flags_logs_its_phrases_and_rolls_back() {
         "Summary: scenario 'receive-limited' occurred ",
         "sysctl 'net.ipv4.tcp_rmem' changed from (4096 131072 131072) -> (4096 131072 ",
         "sysctl -w net.ipv4.tcp_rmem=\"4096 131072 ",
-        "there is no tuner udp-buffer here",
+        "there is no tuner route-table here",
     ] {
         assert!(log.contains(phrase), "{phrase} is not in:\n{log}");
     }

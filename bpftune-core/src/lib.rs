@@ -42,6 +42,7 @@ pub mod netns;
 pub mod plugin;
 pub mod privilege;
 mod psi;
+pub mod resident;
 pub mod restore;
 pub mod reverter;
 pub mod rounds;

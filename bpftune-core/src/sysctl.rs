@@ -32,19 +32,11 @@ pub fn path(name: &str) -> PathBuf {
 /// # Errors
 /// [`Error::NetnsGone`], [`Error::SysctlRead`] (missing on this kernel, or no numbers in it).
 pub fn read(namespaces: &mut Namespaces, knob: &Knob) -> Result<Value> {
-    let file = path(&knob.tunable);
-    let text = namespaces.within(knob.netns, || text(&file))?;
-    let unreadable = |source| Error::SysctlRead {
+    let text = words(namespaces, knob)?;
+    text.parse().map_err(|error: Error| Error::SysctlRead {
         name: knob.tunable.clone(),
         netns: knob.netns,
-        source,
-    };
-    let text = text.map_err(unreadable)?;
-    text.parse().map_err(|error: Error| {
-        unreadable(io::Error::new(
-            io::ErrorKind::InvalidData,
-            error.to_string(),
-        ))
+        source: io::Error::new(io::ErrorKind::InvalidData, error.to_string()),
     })
 }
 
@@ -63,6 +55,20 @@ fn text(file: &Path) -> io::Result<String> {
 
 /// More than any row of numbers needs.
 const ROOM: usize = 512;
+
+/// What a knob reads, be it numbers or not.
+///
+/// # Errors
+/// As [`read`], but for the numbers.
+pub fn words(namespaces: &mut Namespaces, knob: &Knob) -> Result<String> {
+    let file = path(&knob.tunable);
+    let text = namespaces.within(knob.netns, || text(&file))?;
+    text.map_err(|source| Error::SysctlRead {
+        name: knob.tunable.clone(),
+        netns: knob.netns,
+        source,
+    })
+}
 
 /// Writes a knob and reads it back.
 ///

@@ -50,7 +50,7 @@ use crate::{
     journal::{Journal, OriginalState},
     learner::Spec,
     netns::Namespaces,
-    psi, restore,
+    psi, resident, restore,
     reverter::Reverter,
     sysctl,
     trial::{Outcome, Plan, Trial},
@@ -390,6 +390,7 @@ impl Engine {
         }
         self.tell_reach();
         ready();
+        resident::let_go_of_code();
         let on_terminal = File::open("/dev/tty").is_ok();
         let mut events = [EpollEvent::empty(); 16];
         let mut more = false;

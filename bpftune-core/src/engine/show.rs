@@ -132,9 +132,9 @@ impl Engine {
                 };
                 let ranges = tunable.bound.ranges(&machine);
                 tunables.push(control::Tunable {
-                    current: sysctl::read(&mut self.namespaces, &knob)
+                    current: sysctl::words(&mut self.namespaces, &knob)
                         .ok()
-                        .map(|value| value.to_string()),
+                        .map(|words| words.split_ascii_whitespace().collect::<Vec<_>>().join(" ")),
                     name,
                     tuner: owner.clone(),
                     scope: match tunable.scope {

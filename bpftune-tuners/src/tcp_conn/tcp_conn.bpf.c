@@ -199,8 +199,13 @@ static __noinline __u32 choose(struct remote *remote, struct bpf_sock_ops *ctx, 
 		struct algorithm *algorithm = bpf_map_lookup_elem(&algorithms, &at);
 		/* Index 0 has no algorithm: then it is the namespace's own. */
 		__u32 i = (chance >> 16) & (ARMS - 1);
+		struct arm *arm = &remote->arms[i];
+		__u64 most = remote->arms[best & (ARMS - 1)].score;
 
-		if (usable(&remote->arms[i], algorithm, (const char *)own, ecn))
+		/* What was far worse is tried again an eighth as often. */
+		if (arm->measured >= TRIES && arm->score < most / 2 && (chance >> 24) % 8)
+			return best;
+		if (usable(arm, algorithm, (const char *)own, ecn))
 			return i;
 		return 0;
 	}
