@@ -139,6 +139,15 @@ pub trait View {
 
     /// The knobs that differ from the value they had before the first change, with that value.
     fn changed(&self) -> Vec<(Knob, Value)>;
+
+    /// A knob's value before its first change; `None` where it was not changed.
+    fn original(&self, knob: &Knob) -> Option<Value> {
+        let changed = self.changed().into_iter();
+        changed
+            .filter(|(changed, _)| changed == knob)
+            .map(|(_, value)| value)
+            .next()
+    }
 }
 
 /// A change that a tuner wants.
@@ -208,6 +217,17 @@ pub trait Source {
     fn reach(&mut self, reach: &Reach) -> Result<()> {
         let _ = reach;
         Ok(())
+    }
+
+    /// Pressure triggers of its own (/proc/pressure), at most 15. The engine waits for each in its own
+    /// epoll set, for the kernel tells of a stall once: a set within a set would lose it.
+    fn pressure(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
+    }
+
+    /// One of [`pressure`](Self::pressure) has fired, counted from 0.
+    fn pressed(&mut self, which: usize, out: &mut Vec<Signal>) {
+        let _ = (which, out);
     }
 
     /// Asks for silence about this scenario in this namespace for a while: nothing can be done about

@@ -4,7 +4,9 @@ use std::{collections::HashMap, rc::Rc};
 
 use nix::sys::epoll::EpollFlags;
 
-use super::{Counts, Engine, Registered, Registration, learned::Known, onset::Baseline};
+use super::{
+    Counts, Engine, Registered, Registration, SOURCE_TOKENS, learned::Known, onset::Baseline,
+};
 use crate::{Error, Knob, Reach, Result, Signal, restore, trial::Plan};
 
 impl Engine {
@@ -24,12 +26,16 @@ impl Engine {
             .tunables()
             .into_iter()
             .try_for_each(|tunable| self.governor.register(tunable, &name))
-            .and_then(|()| self.wait_for(source.fd(), token, EpollFlags::EPOLLIN));
+            .and_then(|()| self.wait_for(source.fd(), token, EpollFlags::EPOLLIN))
+            .and_then(|()| {
+                let mut each = (token + 1..token + SOURCE_TOKENS).zip(source.pressure());
+                each.try_for_each(|(token, fd)| self.wait_for(fd, token, EpollFlags::EPOLLPRI))
+            });
         if let Err(error) = registered {
             self.governor.unregister(&name);
             return Err(error);
         }
-        self.next_token += 1;
+        self.next_token += SOURCE_TOKENS;
         let plans: HashMap<String, Rc<Plan>> = tuner
             .tunables()
             .into_iter()
@@ -73,7 +79,9 @@ impl Engine {
         self.keep_learned();
         let gone = self.tuners.remove(index);
         // Fails only where the source has closed it already.
-        let _ = self.epoll.delete(gone.source.fd());
+        for fd in gone.source.pressure().into_iter().chain([gone.source.fd()]) {
+            let _ = self.epoll.delete(fd);
+        }
         // What it asked for in this very turn is not made any more.
         for change in self.batch.extract_if(.., |change| change.tuner == name) {
             let original = self.originals.get(&change.knob).unwrap_or(&change.old);

@@ -59,8 +59,14 @@ pub enum Counter {
     },
     /// Seconds that the host's processors worked (/proc/stat).
     CpuBusy,
+    /// Packets that the host dropped because a processor's backlog was full (/proc/net/softnet_stat).
+    SoftnetDrops,
+    /// How often a processor left packets for later because its budget was used up (/proc/net/softnet_stat).
+    SoftnetSqueezes,
     /// A counter of /proc/vmstat: "oom_kill".
     VmStat(Cow<'static, str>),
+    /// A size of /proc/meminfo, mostly in KiB: "MemAvailable".
+    MemInfo(Cow<'static, str>),
     /// A figure of the tuner's own source, by name: see [`Source::figure`](crate::Source::figure).
     Own(Cow<'static, str>),
 }
