@@ -24,8 +24,7 @@ use std::{
 
 use serde::Serialize;
 
-use self::host::HostValues;
-pub use self::report::run_all;
+pub use self::{host::HostValues, report::run_all};
 use crate::{Result, daemon::Daemon, netns::Netns};
 
 /// What is written into a namespace: names and values.
