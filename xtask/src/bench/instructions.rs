@@ -115,10 +115,10 @@ fn judge(now: &Map<String, Json>, baseline: &Json, toolchain: &str) -> (Vec<Stri
                     faults.push(format!("{name}: {:+.1} % instructions", change * 100.0));
                 }
                 let word = if change > MOST { "MORE" } else { "holds" };
-                format!("{before:.0} before, {:+.2} %: {word}", change * 100.0)
+                format!("{before:.1} before, {:+.2} %: {word}", change * 100.0)
             }
         };
-        lines.push(format!("{name:12} {found:>9.0} instructions; {verdict}"));
+        lines.push(format!("{name:12} {found:>9.1} instructions; {verdict}"));
     }
     if comparable && let Some(cases) = baseline["cases"].as_object() {
         let gone = cases.keys().filter(|name| !now.contains_key(*name));
@@ -144,7 +144,7 @@ pub(crate) fn run(accept: bool) -> Result {
     let mut now = Map::new();
     for line in names.lines() {
         let name = line.split('\t').next().unwrap_or(line);
-        now.insert(name.to_owned(), json!(count(&program, name)?.round()));
+        now.insert(name.to_owned(), json!((count(&program, name)? * 10.0).round() / 10.0));
     }
     let toolchain = toolchain()?;
     let path = root().join(BASELINE);
