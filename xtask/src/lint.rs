@@ -61,7 +61,7 @@ pub(crate) fn run() -> Result {
     faults.extend(supported_rust(&metadata));
     faults.extend(layering(&metadata));
     faults.extend(licence_lines()?);
-    faults.extend(report::run(true).err());
+    faults.extend(report::run(true, None).err());
     for fault in &faults {
         eprintln!("lint: {fault}");
     }

@@ -71,6 +71,9 @@ enum Verb {
         /// Only compare docs/ with the results behind it
         #[arg(long)]
         check: bool,
+        /// Only compare the last run's verdicts with those of another run's file
+        #[arg(long, value_name = "FILE", conflicts_with = "check")]
+        agree: Option<std::path::PathBuf>,
     },
     /// Run every test
     Test {
@@ -96,7 +99,7 @@ fn main() -> ExitCode {
         Verb::Lab { args } => run::lab("lab", &args),
         Verb::Sim { args } => run::sim(&args),
         Verb::Bench(verb) => bench::run(&verb),
-        Verb::Report { check } => report::run(check),
+        Verb::Report { check, agree } => report::run(check, agree.as_deref()),
         Verb::Test { filter } => test::run(filter.as_deref()),
         Verb::Sanitize => sanitize::run(),
         Verb::Lint => lint::run(),

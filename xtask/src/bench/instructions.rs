@@ -111,10 +111,10 @@ fn judge(now: &Map<String, Json>, baseline: &Json, toolchain: &str) -> (Vec<Stri
             }
             Some(before) => {
                 let change = found / before - 1.0;
-                if change > MOST {
+                if change > MOST + 1e-9 {
                     faults.push(format!("{name}: {:+.1} % instructions", change * 100.0));
                 }
-                let word = if change > MOST { "MORE" } else { "holds" };
+                let word = if change > MOST + 1e-9 { "MORE" } else { "holds" };
                 format!("{before:.1} before, {:+.2} %: {word}", change * 100.0)
             }
         };
@@ -144,7 +144,10 @@ pub(crate) fn run(accept: bool) -> Result {
     let mut now = Map::new();
     for line in names.lines() {
         let name = line.split('\t').next().unwrap_or(line);
-        now.insert(name.to_owned(), json!((count(&program, name)? * 10.0).round() / 10.0));
+        now.insert(
+            name.to_owned(),
+            json!((count(&program, name)? * 10.0).round() / 10.0),
+        );
     }
     let toolchain = toolchain()?;
     let path = root().join(BASELINE);
