@@ -3,6 +3,7 @@
 mod bench;
 mod lint;
 mod needs;
+mod new_tuner;
 mod process;
 mod report;
 mod run;
@@ -12,7 +13,7 @@ mod targets;
 mod test;
 mod vm;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -73,7 +74,18 @@ enum Verb {
         check: bool,
         /// Only compare the last run's verdicts with those of another run's file
         #[arg(long, value_name = "FILE", conflicts_with = "check")]
-        agree: Option<std::path::PathBuf>,
+        agree: Option<PathBuf>,
+    },
+    /// Make a tuner that works and has tests, to begin with: docs/tutorial-tuner.md
+    NewTuner {
+        /// Its name: lower case letters, digits and hyphens
+        name: String,
+        /// What it is made of
+        #[arg(long)]
+        kind: new_tuner::Kind,
+        /// Where its folder goes [default: here]
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
     },
     /// Run every test
     Test {
@@ -100,6 +112,7 @@ fn main() -> ExitCode {
         Verb::Sim { args } => run::sim(&args),
         Verb::Bench(verb) => bench::run(&verb),
         Verb::Report { check, agree } => report::run(check, agree.as_deref()),
+        Verb::NewTuner { name, kind, dir } => new_tuner::run(&name, kind, dir.as_deref()),
         Verb::Test { filter } => test::run(filter.as_deref()),
         Verb::Sanitize => sanitize::run(),
         Verb::Lint => lint::run(),

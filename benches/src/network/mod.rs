@@ -4,9 +4,18 @@
 //! hand beforehand, and with those of TuneD's profile network-throughput. Every run has namespaces of its own.
 
 mod burst;
+mod conntrack;
 mod flood;
+mod host;
+mod ip_frag;
+mod neigh;
+mod net_backlog;
 mod report;
+mod segment;
+mod tcp_conn;
 mod tcp_listen;
+mod tcp_ports;
+mod udp_buffer;
 
 use std::{
     path::Path,
@@ -15,6 +24,7 @@ use std::{
 
 use serde::Serialize;
 
+use self::host::HostValues;
 pub use self::report::run_all;
 use crate::{Result, daemon::Daemon, netns::Netns};
 
@@ -54,7 +64,18 @@ pub trait Scenario {
         10
     }
 
-    /// Whether parameters of the whole host are part of it: then the daemon is not confined to the namespaces.
+    /// Whether it goes badly with the tuner off. Else the tuner has nothing to do, and must do no harm.
+    fn is_fault(&self) -> bool {
+        true
+    }
+
+    /// A program that it needs and where to get it, if that is missing.
+    fn missing(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether parameters of the whole host are part of it: then values are written there and put back after the run, and
+    /// the daemon is not confined to the namespaces but to the one tuner.
     fn host_wide(&self) -> bool {
         false
     }
@@ -118,16 +139,22 @@ impl Run {
         bpftune_core::stats::median(half).unwrap_or(f64::NAN)
     }
 
-    /// When the first turn ended from which on the figure was at least so high for two turns; infinite where it never was.
+    /// How long it fared badly: from the start of the first turn below this figure until two turns in a row were at it
+    /// again; 0 where no turn was below, [`NEVER`] where it did not come back.
     #[must_use]
-    pub fn reached(&self, figure: f64) -> f64 {
-        let at = self
-            .figures
-            .windows(2)
-            .position(|two| two.iter().all(|f| *f >= figure));
-        at.map_or(f64::INFINITY, |at| self.ends[at])
+    pub fn recovered_in(&self, figure: f64) -> f64 {
+        let Some(onset) = self.figures.iter().position(|f| *f < figure) else {
+            return 0.0;
+        };
+        let good = |two: &[f64]| two.iter().all(|f| *f >= figure);
+        let back = self.figures[onset..].windows(2).position(good);
+        let start = onset.checked_sub(1).map_or(0.0, |before| self.ends[before]);
+        back.map_or(NEVER, |at| self.ends[onset + at] - start)
     }
 }
+
+/// Seconds that stand for no time at all: a file of results knows no infinity.
+pub const NEVER: f64 = 9999.0;
 
 /// One run.
 fn run(bpftune: &Path, scenario: &dyn Scenario, setting: Setting) -> Result<Run> {
@@ -137,14 +164,20 @@ fn run(bpftune: &Path, scenario: &dyn Scenario, setting: Setting) -> Result<Run>
         Setting::ByHand => scenario.by_hand(),
         Setting::TuneD => TUNED,
     };
-    for netns in stage.places() {
-        for (name, value) in values {
-            netns.set_sysctl(name, value)?;
+    let mut host = HostValues::default();
+    for (name, value) in values {
+        if scenario.host_wide() {
+            host.set(name, value)?;
+        } else {
+            for netns in stage.places() {
+                netns.set_sysctl(name, value)?;
+            }
         }
     }
     stage.begin()?;
+    let only_its_own = ["--tuner", scenario.tuner()];
     let daemon = match setting {
-        Setting::On if scenario.host_wide() => Some(Daemon::start(bpftune, &[], &[])?),
+        Setting::On if scenario.host_wide() => Some(Daemon::start(bpftune, &[], &only_its_own)?),
         Setting::On => Some(Daemon::start(bpftune, &stage.places(), &[])?),
         _ => None,
     };
@@ -179,5 +212,41 @@ fn rest_of_second(since: Instant) {
 /// Every scenario.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Scenario>> {
-    vec![Box::new(tcp_listen::Burst), Box::new(tcp_listen::Flood)]
+    let mut all: Vec<Box<dyn Scenario>> = vec![
+        Box::new(tcp_listen::Burst),
+        Box::new(tcp_listen::Flood),
+        Box::new(tcp_ports::TimeWait),
+        Box::new(tcp_ports::Held),
+        Box::new(conntrack::Flows),
+        Box::new(ip_frag::Mixed),
+        Box::new(neigh::Burst),
+        Box::new(net_backlog::Burst),
+        Box::new(udp_buffer::Burst),
+    ];
+    all.extend(tcp_conn::ALL.map(|scenario| Box::new(scenario) as Box<dyn Scenario>));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recovery_is_from_onset_to_two_good_turns() {
+        let run = |figures: &[f64]| Run {
+            setting: Setting::On,
+            figures: figures.to_vec(),
+            ends: (1..=figures.len()).map(|end| end as f64).collect(),
+            changes: 0,
+            reversals: 0,
+        };
+        for (figures, time) in [
+            (&[100.0, 100.0, 100.0][..], 0.0),
+            (&[20.0, 100.0, 100.0], 2.0),
+            (&[100.0, 20.0, 100.0, 30.0, 100.0, 100.0], 4.0),
+            (&[100.0, 20.0, 100.0], NEVER),
+        ] {
+            assert_eq!(run(figures).recovered_in(90.0), time, "{figures:?}");
+        }
+    }
 }
