@@ -69,6 +69,9 @@ fn count(program: &Path, name: &str) -> Result<f64> {
         .arg(format!("--callgrind-out-file={}", file.display()))
         .arg(program)
         .args(["count", name, &OPERATIONS.to_string()])
+        // Looking a variable up passes by all others, so there are none but these.
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         // The C library chooses its copying by the processor; this choice all have.
         .env(
             "GLIBC_TUNABLES",
