@@ -113,8 +113,6 @@ fn a_process_passes_its_tests_at_once_and_tunes() {
     let check = ["plugin", "check", file.to_str().unwrap()];
     let said = succeeds(Command::new(binary().unwrap()).args(check));
     assert!(said.contains("plugin more-room 0.1 is good"), "{said}");
-    // Its tests are no plugin.
-    std::fs::remove_file(made.join("test.py")).unwrap();
     loaded_it_tunes(&made, "more-room");
 }
 

@@ -93,7 +93,8 @@ fn run_self(args: &[&str], change: impl FnOnce(&mut Command)) -> (Option<i32>, S
         .process_group(0);
     change(&mut command);
     let mut child = command.spawn().unwrap();
-    let end = Instant::now() + Duration::from_secs(90);
+    // Long enough for a kernel that watches itself, on an emulated machine.
+    let end = Instant::now() + Duration::from_secs(240);
     let code = loop {
         if let Some(status) = child.try_wait().unwrap() {
             break status.code();

@@ -56,7 +56,7 @@ const CRATE: &[Template] = &[
 const PROCESS: &[Template] = &[
     template!("process", "README.md"),
     template!("process", "my-tuner.py", "my-tuner.py", true),
-    template!("process", "test.py", "test.py", true),
+    template!("process", "test.py"),
 ];
 
 const RULE: &[Template] = &[

@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 """Tests of my-tuner: they play the daemon. No root, and no daemon, needed: python3 test.py"""
 
 import json

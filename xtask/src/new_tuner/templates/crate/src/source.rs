@@ -40,12 +40,15 @@ impl Overflows {
     /// Where the kernel gives no timer.
     pub fn new() -> Result<Overflows> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)
-            .map_err(Error::system("timerfd_create"))?;
+        let failed = |errno: nix::Error| Error::System {
+            what: "a timer (timerfd)".into(),
+            source: errno.into(),
+        };
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).map_err(failed)?;
         let every = Expiration::Interval(TimeSpec::from_duration(EVERY));
         timer
             .set(every, TimerSetTimeFlags::empty())
-            .map_err(Error::system("timerfd_settime"))?;
+            .map_err(failed)?;
         Ok(Overflows {
             timer,
             counter: COUNTER.parse().expect("the name of a counter"),
@@ -55,7 +58,7 @@ impl Overflows {
     }
 
     /// The growth a second since the last look; `None` in the first.
-    fn rate(&mut self) -> Option<f64> {
+    pub(crate) fn rate(&mut self) -> Option<f64> {
         let value = ProcMeter::default().read(&self.counter)?;
         let now = Instant::now();
         let (then, before) = self.last.replace((now, value))?;

@@ -10,5 +10,8 @@ fn says_what_it_can() {
         .expect("it starts");
     let text = String::from_utf8_lossy(&program.stdout);
     assert!(program.status.success(), "{text}");
-    assert!(text.contains("--mode") && text.contains("--netns"), "{text}");
+    assert!(
+        text.contains("--mode") && text.contains("--netns"),
+        "{text}"
+    );
 }
