@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use crate::{
     process::{Result, cargo, check, metadata, root},
-    setup,
+    report, setup,
 };
 
 pub(crate) fn run() -> Result {
@@ -61,6 +61,7 @@ pub(crate) fn run() -> Result {
     faults.extend(supported_rust(&metadata));
     faults.extend(layering(&metadata));
     faults.extend(licence_lines()?);
+    faults.extend(report::run(true, None).err());
     for fault in &faults {
         eprintln!("lint: {fault}");
     }

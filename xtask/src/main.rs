@@ -72,6 +72,9 @@ enum Verb {
         /// Only compare docs/ with the results behind it
         #[arg(long)]
         check: bool,
+        /// Only compare the last run's verdicts with those of another run's file
+        #[arg(long, value_name = "FILE", conflicts_with = "check")]
+        agree: Option<PathBuf>,
     },
     /// Make a tuner that works and has tests, to begin with: docs/tutorial-tuner.md
     NewTuner {
@@ -108,7 +111,7 @@ fn main() -> ExitCode {
         Verb::Lab { args } => run::lab("lab", &args),
         Verb::Sim { args } => run::sim(&args),
         Verb::Bench(verb) => bench::run(&verb),
-        Verb::Report { check } => report::run(check),
+        Verb::Report { check, agree } => report::run(check, agree.as_deref()),
         Verb::NewTuner { name, kind, dir } => new_tuner::run(&name, kind, dir.as_deref()),
         Verb::Test { filter } => test::run(filter.as_deref()),
         Verb::Sanitize => sanitize::run(),

@@ -12,7 +12,7 @@ use lab::{
     Error, Result,
     daemon::Daemon,
     link::{Link, Shape},
-    result::{Part, Row},
+    result::{Part, Row, median},
 };
 
 /// A number behind a key of a page in /proc.
@@ -104,7 +104,7 @@ pub(crate) fn run(part: &mut Part, bpftune: &Path, quick: bool) -> Result<()> {
         thread::sleep(Duration::from_millis(20));
     }
     let peak = number(&format!("/proc/{}/status", daemon.pid()), "VmHWM:");
-    let row = Row::sampled("resident memory", "MiB", &memory).at_most(10.0);
+    let row = Row::count("resident memory", "MiB", median(&memory)).at_most(10.0);
     let row = row.detail(serde_json::json!({ "peak_kib": peak }));
     part.row(row.beside("sleep(1)", sleeper()?));
     let maps = daemon.status()?["map_bytes"].as_f64().unwrap_or(f64::NAN) / 1_048_576.0;

@@ -219,7 +219,7 @@ mod tests {
         for (factor, expected) in [(1.2, "SLOWER"), (0.8, "faster"), (1.0, "the same")] {
             assert_eq!(verdict(change(&found(factor))), expected, "{factor}");
         }
-        assert_eq!(verdict(change(&found(1.03))), "no verdict");
+        assert_eq!(verdict(change(&found(1.025))), "no verdict");
         assert_eq!(verdict(change(&Found::default())), "no verdict: skipped");
     }
 }

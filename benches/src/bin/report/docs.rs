@@ -11,6 +11,8 @@ use lab::{
 };
 
 const BEGIN: &str = "<!-- result: ";
+/// Above a table that was measured before results were kept; says when.
+const BY_HAND: &str = "<!-- by hand: ";
 const END: &str = "<!-- end of result -->";
 /// Notes that are a table of their own.
 const CALLS: &str = "system calls of a spawn, ";
@@ -85,9 +87,9 @@ fn markdown(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(pages)
 }
 
-/// Lines, counted from 1, where a table of figures begins that is in no block.
+/// Lines, counted from 1, where a table of figures begins that is in no block and has no [`BY_HAND`] right above.
 fn bare_tables(text: &str) -> Vec<usize> {
-    let mut within = false;
+    let (mut within, mut by_hand) = (false, false);
     let mut found = Vec::new();
     for (at, line) in text.lines().enumerate() {
         within = (within || line.starts_with(BEGIN)) && line != END;
@@ -95,9 +97,11 @@ fn bare_tables(text: &str) -> Vec<usize> {
             && line
                 .split('|')
                 .any(|cell| ["figure", "figures", "met", "ours"].contains(&cell.trim()));
-        if is_head && !within {
+        if is_head && !within && !by_hand {
             found.push(at + 1);
         }
+        // Blank lines may lie between.
+        by_hand = line.starts_with(BY_HAND) || (by_hand && line.is_empty());
     }
     found
 }
@@ -255,5 +259,7 @@ mod tests {
         let table = "| what | figure | goal | met |\n|---|---|---|---|\n";
         let text = format!("| name | about |\n\n{table}\n{BEGIN}table x -->\n{table}{END}\n");
         assert_eq!(bare_tables(&text), [3]);
+        let marked = format!("{BY_HAND}commit 1895041 -->\n\n{table}\ntext\n{table}");
+        assert_eq!(bare_tables(&marked), [7]);
     }
 }

@@ -3,10 +3,15 @@
 //! `docs/results` has the results that the documentation stands on. In a page of docs/, what lies between
 //! `<!-- result: KIND FILE/BENCH/PART -->` and `<!-- end of result -->` is made from them and nothing else.
 
+mod agree;
 mod docs;
 mod html;
 
-use std::{fs, path::Path, process::ExitCode};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Parser;
 use lab::{
@@ -21,6 +26,9 @@ struct Args {
     /// Only compare docs/ with the results behind it
     #[arg(long)]
     check: bool,
+    /// Only compare verdicts with those of another run's file
+    #[arg(long, value_name = "FILE", conflicts_with = "check")]
+    agree: Option<PathBuf>,
 }
 
 /// The kinds of results, by the name that pages call them.
@@ -84,8 +92,36 @@ fn run(check: bool) -> Result<Vec<String>> {
     Ok(faults)
 }
 
+/// A run's file beside the newest of the same kind.
+fn agree(other: &Path) -> Result<Vec<String>> {
+    let other = Results::read(other)?;
+    let mut here = Results::default();
+    for (_, path) in FILES {
+        Results::read(&root().join(path))?
+            .parts
+            .into_iter()
+            .for_each(|part| here.put(part));
+    }
+    let found = agree::compare(&other, &here);
+    for line in &found.open {
+        println!("no verdict in one: {line}");
+    }
+    println!(
+        "verdicts: {} the same, {} open in one, {} contradict",
+        found.same,
+        found.open.len(),
+        found.contradict.len()
+    );
+    Ok(found.contradict)
+}
+
 fn main() -> ExitCode {
-    match run(Args::parse().check) {
+    let args = Args::parse();
+    let result = match &args.agree {
+        Some(other) => agree(other),
+        None => run(args.check),
+    };
+    match result {
         Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
         Ok(faults) => {
             for fault in faults {
