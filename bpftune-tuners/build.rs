@@ -4,6 +4,7 @@ use std::{env, ffi::OsString, path::PathBuf};
 /// Feature and folder.
 const TUNERS: &[(&str, &str)] = &[
     ("CARGO_FEATURE_NEIGH", "neigh"),
+    ("CARGO_FEATURE_PROC_LIMITS", "proc_limits"),
     ("CARGO_FEATURE_TCP_BUFFER", "tcp_buffer"),
     ("CARGO_FEATURE_TCP_LISTEN", "tcp_listen"),
 ];

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "neigh")]
 pub mod neigh;
+#[cfg(feature = "proc-limits")]
+pub mod proc_limits;
 #[cfg(feature = "tcp-buffer")]
 pub mod tcp_buffer;
 #[cfg(feature = "tcp-listen")]
@@ -21,6 +23,8 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
     vec![
         #[cfg(feature = "neigh")]
         Box::<neigh::Neigh>::default(),
+        #[cfg(feature = "proc-limits")]
+        Box::<proc_limits::ProcLimits>::default(),
         #[cfg(feature = "tcp-buffer")]
         Box::<tcp_buffer::TcpBuffer>::default(),
         #[cfg(feature = "tcp-listen")]
@@ -32,6 +36,8 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
 pub const ALL: &[(&str, Load)] = &[
     #[cfg(feature = "neigh")]
     (neigh::NAME, neigh::load),
+    #[cfg(feature = "proc-limits")]
+    (proc_limits::NAME, proc_limits::load),
     #[cfg(feature = "tcp-buffer")]
     (tcp_buffer::NAME, tcp_buffer::load),
     #[cfg(feature = "tcp-listen")]
