@@ -7,6 +7,7 @@ const TUNERS: &[(&str, &str)] = &[
     ("CARGO_FEATURE_PROC_LIMITS", "proc_limits"),
     ("CARGO_FEATURE_TCP_BUFFER", "tcp_buffer"),
     ("CARGO_FEATURE_TCP_LISTEN", "tcp_listen"),
+    ("CARGO_FEATURE_UDP_BUFFER", "udp_buffer"),
 ];
 
 fn main() {

@@ -20,7 +20,9 @@
 //! Needs root and /dev/net/tun.
 
 pub mod bpf_floor;
+pub mod cases;
 pub mod daemon;
+pub mod elf;
 mod error;
 pub mod link;
 pub mod netns;

@@ -54,5 +54,5 @@ pub use machine::Machine;
 pub use netns::NetnsCookie;
 pub use signal::{Figure, Signal};
 pub use tunable::{Bound, Cost, Knob, Scope, Tunable};
-pub use tuner::{Proposal, Source, Tuner, Urgency, View};
+pub use tuner::{Lesson, Proposal, Source, Tuner, Urgency, View};
 pub use value::Value;

@@ -1,6 +1,11 @@
 //! What a tuner is, and what it may see and say.
 
-use std::{os::fd::BorrowedFd, time::Duration};
+use std::{
+    os::fd::BorrowedFd,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::Value as Json;
 
 use crate::{
     Knob, Machine, NetnsCookie, Result, Signal, Tunable, Value,
@@ -35,7 +40,8 @@ pub trait Tuner {
         Err(format!("{} has no learner to choose", self.name()))
     }
 
-    /// Takes the operator's learner, which [`check_learner`](Tuner::check_learner) found good, or its own again.
+    /// Takes the operator's learner, which [`check_learner`](Tuner::check_learner) found good, or its own again. What it
+    /// learned with another is forgotten.
     fn set_learner(&mut self, learner: Option<&Spec>) {
         let _ = learner;
     }
@@ -73,11 +79,43 @@ pub trait Tuner {
         let _ = (proposal, decision);
     }
 
+    /// The name and version of what learns about this tunable, "thompson/1", where that is worth to be kept over a
+    /// restart. What another one learned is dropped. [`Learners::name`](crate::learner::Learners::name) has it.
+    fn learns(&self, tunable: &str) -> Option<String> {
+        let _ = tunable;
+        None
+    }
+
+    /// What it learned since the last call, knob by knob; the engine keeps it in the journal. Asked after changes and
+    /// trials, at the end, and else at most every ten seconds.
+    fn learned(&mut self) -> Vec<Lesson> {
+        Vec::new()
+    }
+
+    /// Goes on from what an earlier run learned. Called before the first signal of a namespace that the knob is in, and
+    /// only where kernel, hardware, the configuration and [`learns`](Tuner::learns) are as they were.
+    ///
+    /// # Errors
+    /// Why it is of no use: it is dropped, and the log says so.
+    fn recall(&mut self, lesson: &Lesson) -> Result<(), String> {
+        let _ = lesson;
+        Ok(())
+    }
+
     /// The host is short of memory (PSI): what can be given back? Called at most every two seconds.
     fn on_memory_pressure(&mut self, view: &dyn View) -> Vec<Proposal> {
         let _ = view;
         Vec::new()
     }
+}
+
+/// What a tuner learned about a knob.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lesson {
+    /// The knob.
+    pub knob: Knob,
+    /// All of it, in the tuner's own words; [`Tuner::learns`] names their version.
+    pub state: Json,
 }
 
 /// What a tuner may look at.
@@ -90,6 +128,13 @@ pub trait View {
 
     /// The host's own namespace, where global tunables live.
     fn host_netns(&self) -> NetnsCookie;
+
+    /// The time, for [learners](crate::learner::Input::at): since 1970, so that it goes on over a restart.
+    fn now(&self) -> Duration {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+    }
 
     /// The knobs that differ from the value they had before the first change, with that value.
     fn changed(&self) -> Vec<(Knob, Value)>;

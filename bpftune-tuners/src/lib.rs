@@ -5,12 +5,16 @@
 pub mod neigh;
 #[cfg(feature = "proc-limits")]
 pub mod proc_limits;
+#[cfg(any(feature = "tcp-listen", feature = "udp-buffer"))]
+mod reach;
 #[cfg(feature = "tcp-buffer")]
 pub mod tcp_buffer;
 #[cfg(feature = "tcp-listen")]
 pub mod tcp_listen;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "udp-buffer")]
+pub mod udp_buffer;
 
 use bpftune_core::{Result, Tuner, engine::Registration};
 
@@ -29,6 +33,8 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
         Box::<tcp_buffer::TcpBuffer>::default(),
         #[cfg(feature = "tcp-listen")]
         Box::<tcp_listen::TcpListen>::default(),
+        #[cfg(feature = "udp-buffer")]
+        Box::<udp_buffer::UdpBuffer>::default(),
     ]
 }
 
@@ -42,4 +48,6 @@ pub const ALL: &[(&str, Load)] = &[
     (tcp_buffer::NAME, tcp_buffer::load),
     #[cfg(feature = "tcp-listen")]
     (tcp_listen::NAME, tcp_listen::load),
+    #[cfg(feature = "udp-buffer")]
+    (udp_buffer::NAME, udp_buffer::load),
 ];

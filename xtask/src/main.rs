@@ -4,6 +4,7 @@ mod bench;
 mod lint;
 mod needs;
 mod process;
+mod report;
 mod run;
 mod sanitize;
 mod setup;
@@ -63,17 +64,14 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Measure against goals: making processes beside other ways, a journal commit beside a bare write, a decision
-    Bench {
-        /// What is measured
-        #[arg(value_parser = ["decision", "journal", "spawn"])]
-        name: String,
-        /// Arguments of the bench: --quick, --json, and others of its own
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<String>,
+    /// Measure against goals, rivals in turn; count instructions; compare with another commit
+    Bench(bench::Verb),
+    /// Write the tables and plots of docs/ and one HTML page from what bench and lab have found
+    Report {
+        /// Only compare docs/ with the results behind it
+        #[arg(long)]
+        check: bool,
     },
-    /// Write docs/spawn.md and docs/spawn.svg from the last run of `bench spawn`
-    Report,
     /// Run every test
     Test {
         /// Only tests whose name contains this
@@ -97,8 +95,8 @@ fn main() -> ExitCode {
         Verb::Demo { args } => run::lab("demo", &args),
         Verb::Lab { args } => run::lab("lab", &args),
         Verb::Sim { args } => run::sim(&args),
-        Verb::Bench { name, args } => bench::run(&name, &args),
-        Verb::Report => bench::run("spawn", &["--report".to_owned()]),
+        Verb::Bench(verb) => bench::run(&verb),
+        Verb::Report { check } => report::run(check),
         Verb::Test { filter } => test::run(filter.as_deref()),
         Verb::Sanitize => sanitize::run(),
         Verb::Lint => lint::run(),

@@ -5,8 +5,12 @@
 
 mod burst;
 mod flood;
+mod host;
+mod neigh;
 mod report;
+mod segment;
 mod tcp_listen;
+mod udp_buffer;
 
 use std::{
     path::Path,
@@ -15,6 +19,7 @@ use std::{
 
 use serde::Serialize;
 
+use self::host::HostValues;
 pub use self::report::run_all;
 use crate::{Result, daemon::Daemon, netns::Netns};
 
@@ -54,7 +59,8 @@ pub trait Scenario {
         10
     }
 
-    /// Whether parameters of the whole host are part of it: then the daemon is not confined to the namespaces.
+    /// Whether parameters of the whole host are part of it: then values are written there and put back after the run, and
+    /// the daemon is not confined to the namespaces but to the one tuner.
     fn host_wide(&self) -> bool {
         false
     }
@@ -137,14 +143,20 @@ fn run(bpftune: &Path, scenario: &dyn Scenario, setting: Setting) -> Result<Run>
         Setting::ByHand => scenario.by_hand(),
         Setting::TuneD => TUNED,
     };
-    for netns in stage.places() {
-        for (name, value) in values {
-            netns.set_sysctl(name, value)?;
+    let mut host = HostValues::default();
+    for (name, value) in values {
+        if scenario.host_wide() {
+            host.set(name, value)?;
+        } else {
+            for netns in stage.places() {
+                netns.set_sysctl(name, value)?;
+            }
         }
     }
     stage.begin()?;
+    let only_its_own = ["--tuner", scenario.tuner()];
     let daemon = match setting {
-        Setting::On if scenario.host_wide() => Some(Daemon::start(bpftune, &[], &[])?),
+        Setting::On if scenario.host_wide() => Some(Daemon::start(bpftune, &[], &only_its_own)?),
         Setting::On => Some(Daemon::start(bpftune, &stage.places(), &[])?),
         _ => None,
     };
@@ -179,5 +191,10 @@ fn rest_of_second(since: Instant) {
 /// Every scenario.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Scenario>> {
-    vec![Box::new(tcp_listen::Burst), Box::new(tcp_listen::Flood)]
+    vec![
+        Box::new(tcp_listen::Burst),
+        Box::new(tcp_listen::Flood),
+        Box::new(neigh::Burst),
+        Box::new(udp_buffer::Burst),
+    ]
 }

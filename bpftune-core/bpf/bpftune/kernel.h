@@ -48,6 +48,7 @@ enum {
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
 
 /* include/net/tcp_states.h */
 #define TCP_ESTABLISHED 1
@@ -147,8 +148,13 @@ struct socket {
 	struct sock *sk;
 };
 
+struct sk_buff_head {
+	__u32 qlen;
+};
+
 struct sock {
 	struct sock_common __sk_common;
+	struct sk_buff_head sk_receive_queue;
 	struct {
 		atomic_t rmem_alloc;
 	} sk_backlog;
@@ -178,6 +184,11 @@ struct request_sock {
 struct inet_request_sock {
 	struct request_sock req;
 	__u16 acked : 1;
+};
+
+/* include/linux/udp.h */
+struct udp_sock {
+	struct sk_buff_head reader_queue;
 };
 
 struct minmax_sample {

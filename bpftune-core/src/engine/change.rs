@@ -202,7 +202,7 @@ impl Engine {
         note: &str,
     ) -> Result<DecisionId> {
         let place = self.namespaces.place(knob.netns);
-        let scenario = signal.map_or("memory-pressure", |signal| &signal.scenario);
+        let scenario = signal.map_or(super::batch::MEMORY_PRESSURE, |signal| &signal.scenario);
         let decision = NewDecision {
             tuner,
             scenario,

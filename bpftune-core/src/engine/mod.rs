@@ -4,6 +4,7 @@ mod act;
 mod batch;
 mod change;
 mod config;
+mod learned;
 mod lock;
 mod onset;
 mod operator;
@@ -43,7 +44,7 @@ use crate::{
     bpf::HookStatus,
     config::{Live, Watch},
     control::{self, Event, Server},
-    governor::{ExitPolicy, Governor, Mode, Policy},
+    governor::{self, ExitPolicy, Governor, Mode, Policy},
     journal::{Journal, OriginalState, Retention},
     learner::Spec,
     netns::Namespaces,
@@ -115,6 +116,7 @@ struct Registered {
     /// How each of its tunables is tried.
     plans: HashMap<String, Rc<Plan>>,
     baseline: Rc<onset::Baseline>,
+    known: learned::Known,
 }
 
 /// The daemon.
@@ -145,6 +147,7 @@ pub struct Engine {
     onset: HashMap<(NetnsCookie, usize), onset::Onset>,
     watchdog: Watchdog,
     pulse: pulse::Pulse,
+    learned: learned::Keeper,
     /// What was said of a knob last, so that it is said once.
     said: HashMap<Knob, String>,
     started: i64,
@@ -194,7 +197,7 @@ impl Engine {
         };
         let mut journal = Journal::open(&settings.state_dir)?;
         let lock = lock::lock(&settings.state_dir, "")?;
-        let left_over = restore::restore(&mut journal, &mut namespaces)?;
+        let left_over = restore::restore_after_crash(&mut journal, &mut namespaces)?;
         for line in left_over
             .to_string()
             .lines()
@@ -202,7 +205,9 @@ impl Engine {
         {
             tracing::warn!("an earlier run ended without restoring: {line}");
         }
-        journal.adopt_kept()?;
+        // First of all, so that what it adopts and does not change is told from what it changes.
+        journal.begin_run(&settings.policy.mode.to_string(), env!("CARGO_PKG_VERSION"))?;
+        journal.adopt_kept(settings.exit != ExitPolicy::Restore)?;
         let mut originals = HashMap::new();
         let mut written = HashMap::new();
         for held in journal.held()? {
@@ -216,8 +221,6 @@ impl Engine {
             Some(program) => Some(Reverter::start(program, &settings.state_dir)?),
             None => None,
         };
-        journal.begin_run(&settings.policy.mode.to_string(), env!("CARGO_PKG_VERSION"))?;
-
         let mut governor = Governor::new(settings.policy.clone());
         for hold in journal.holds()? {
             governor.hold(hold.knob, hold.by);
@@ -258,6 +261,7 @@ impl Engine {
             machine: None,
             outcomes: HashMap::new(),
             onset: HashMap::new(),
+            learned: learned::Keeper::default(),
             said: HashMap::new(),
             started: crate::journal::now_ms(),
             epoll,
@@ -268,10 +272,37 @@ impl Engine {
         for registration in tuners {
             engine.register(registration)?;
         }
+        engine.remember_changes()?;
         engine.begin_config()?;
+        engine.begin_learned();
         engine.log_hooks();
         engine.prune(PRUNE_AT_START);
         Ok(engine)
+    }
+
+    /// What earlier runs of this boot changed within the hour counts for this one's limits too: a daemon that is
+    /// killed and started again and again must not change more than one that runs.
+    fn remember_changes(&mut self) -> Result<()> {
+        let (now, now_ms) = (Instant::now(), crate::journal::now_ms());
+        let hour = i64::try_from(governor::HOUR.as_millis()).unwrap_or(i64::MAX);
+        for decision in self.journal.changes_since(now_ms - hour)? {
+            let ago = Duration::from_millis(u64::try_from(now_ms - decision.at).unwrap_or(0));
+            // Before the boot: not of this boot.
+            let Some(at) = now.checked_sub(ago) else {
+                continue;
+            };
+            let (Ok(old), Ok(new)) = (decision.old.parse::<Value>(), decision.new.parse()) else {
+                continue;
+            };
+            let direction = Value::direction_from(&new, &old);
+            let averted_harm = batch::AVERTS_HARM.contains(&decision.scenario.as_str());
+            self.governor
+                .remember(&decision.knob, direction, averted_harm, at);
+            if decision.reverts.is_some() {
+                self.governor.harmed(&decision.knob, at);
+            }
+        }
+        Ok(())
     }
 
     /// How far to go where no section says more.
@@ -481,6 +512,8 @@ impl Engine {
             self.carry_out();
         }
         let machine = self.machine()?;
+        self.give_back(index, signal.netns);
+        self.tuners[index].known.stirred = true;
         let proposals = {
             let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
             self.tuners[index].tuner.on_signal(signal, &view)
@@ -582,6 +615,10 @@ impl Engine {
                 tracing::warn!("{error}");
             }
         }
+        if self.settings.exit == ExitPolicy::RestoreIfWorse {
+            // Better according to an earlier run's trial.
+            self.warn_on_error(|me| me.journal.keep_adopted().map(drop));
+        }
         if self.settings.exit != ExitPolicy::Keep {
             match restore::restore(&mut self.journal, &mut self.namespaces) {
                 Ok(report) => report
@@ -594,6 +631,8 @@ impl Engine {
         if let Err(error) = self.publish() {
             tracing::warn!("{error}");
         }
+        self.learned.at_once = true;
+        self.keep_learned();
         if let Err(error) = self.journal.end_run(how) {
             tracing::warn!("{error}");
         }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, rc::Rc};
 
 use nix::sys::epoll::EpollFlags;
 
-use super::{Counts, Engine, Registered, Registration, onset::Baseline};
+use super::{Counts, Engine, Registered, Registration, learned::Known, onset::Baseline};
 use crate::{Error, Knob, Result, Signal, restore, trial::Plan};
 
 impl Engine {
@@ -54,7 +54,9 @@ impl Engine {
             counts: Counts::default(),
             baseline: Rc::new(Baseline::of(plans.values())),
             plans,
+            known: Known::default(),
         });
+        self.welcome(self.tuners.len() - 1);
         Ok(())
     }
 
@@ -66,6 +68,8 @@ impl Engine {
         let Some(index) = self.tuners.iter().position(|t| t.tuner.name() == name) else {
             return Ok(());
         };
+        self.learned.at_once = true;
+        self.keep_learned();
         let gone = self.tuners.remove(index);
         // Fails only where the source has closed it already.
         let _ = self.epoll.delete(gone.source.fd());

@@ -4,7 +4,11 @@ use std::time::Instant;
 
 use nix::sys::epoll::EpollFlags;
 
-use super::{Engine, TOKEN_HARM, batch::Change, operator::Rest};
+use super::{
+    Engine, TOKEN_HARM,
+    batch::{self, Change},
+    operator::Rest,
+};
 use crate::{
     Signal,
     journal::DecisionId,
@@ -70,7 +74,7 @@ impl Engine {
             changes.push(Change {
                 tuner: first.tuner,
                 signal: Some(Signal {
-                    scenario: "watchdog".into(),
+                    scenario: batch::WATCHDOG.into(),
                     netns: knob.netns,
                     subject: harm.what.clone(),
                     count: 1,

@@ -245,3 +245,27 @@ fn another_learner_can_be_chosen_and_one_that_cannot_learn_here_is_refused() {
     let error = TcpBuffer::new(spec(r#"{"name": "hill-climb"}"#)).unwrap_err();
     assert!(error.contains("limit, step, aimd"), "{error}");
 }
+
+#[test]
+fn a_udp_socket_that_rmem_max_cut_down_raises_it_once() {
+    let mut tuner = TcpBuffer::default();
+    let mut view = recorded();
+    assert!(tuner.listens(UDP_CUT_DOWN) && !tuner.listens("udp-buffer-full"));
+    let signal = Signal {
+        scenario: UDP_CUT_DOWN.into(),
+        netns: HOST,
+        subject: "port 53 in host".into(),
+        count: 1,
+        figures: vec![
+            Figure::new("buffer", 425_984.0, "B"),
+            Figure::new("queued", 100.0, ""),
+            Figure::new("lost", 100.0, ""),
+        ],
+    };
+    let proposals = tuner.on_signal(&signal, &view);
+    assert_eq!(proposals[0].knob, at(RMEM_MAX, HOST));
+    assert_eq!(proposals[0].target.last(), 851_968);
+    view.values
+        .insert(at(RMEM_MAX, HOST), proposals[0].target.clone());
+    assert!(tuner.on_signal(&signal, &view).is_empty());
+}
