@@ -28,9 +28,9 @@ impl Engine {
         });
         if awake {
             for (source, fd) in self.watchdog.fds() {
-                // A PSI trigger is ready by EPOLLPRI, whatever else by EPOLLIN.
-                let flags = EpollFlags::EPOLLPRI | EpollFlags::EPOLLIN;
-                if let Err(error) = self.wait_for(fd, TOKEN_HARM + source as u64, flags) {
+                // Not EPOLLIN: a PSI file can always be read, and the loop would never sleep.
+                let token = TOKEN_HARM + source as u64;
+                if let Err(error) = self.wait_for(fd, token, EpollFlags::EPOLLPRI) {
                     tracing::warn!("{error}");
                 }
             }
