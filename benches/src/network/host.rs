@@ -6,13 +6,13 @@ use crate::{Error, Result};
 
 /// What was written, with what was there before; put back on drop, the last first.
 #[derive(Debug, Default)]
-pub(super) struct HostValues {
+pub(crate) struct HostValues {
     before: Vec<(PathBuf, String)>,
 }
 
 impl HostValues {
     /// Writes a sysctl of the host.
-    pub(super) fn set(&mut self, name: &str, value: &str) -> Result<()> {
+    pub(crate) fn set(&mut self, name: &str, value: &str) -> Result<()> {
         let path = PathBuf::from("/proc/sys").join(name.replace('.', "/"));
         let failed = |what: &str| format!("cannot {what} {name} of the host");
         let before = fs::read_to_string(&path).map_err(Error::doing(failed("read")))?;

@@ -259,7 +259,7 @@ typedef struct {
 	__s64 counter;
 } atomic64_t;
 
-enum ucount_counts {
+enum ucount_type {
 	UCOUNT_USER_NAMESPACES = 0,
 	UCOUNT_INOTIFY_INSTANCES = 8,
 	UCOUNT_INOTIFY_WATCHES = 9,

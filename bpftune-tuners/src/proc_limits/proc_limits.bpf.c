@@ -110,7 +110,7 @@ static __always_inline void send(__u32 scenario, bool refused, __u64 interval, _
  * What the caller holds of something, and the most that the host gives a user. False
  * where a user namespace between the two has a limit of its own, which is reached.
  */
-static __always_inline bool held(enum ucount_counts what, __u64 *used, __u64 *limit)
+static __always_inline bool held(enum ucount_type what, __u64 *used, __u64 *limit)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct ucounts *user = BPF_CORE_READ(task, cred, ucounts);
@@ -135,7 +135,7 @@ static __always_inline bool held(enum ucount_counts what, __u64 *used, __u64 *li
 	return false;
 }
 
-static __always_inline int counted(long ret, long error, __u32 scenario, enum ucount_counts what)
+static __always_inline int counted(long ret, long error, __u32 scenario, enum ucount_type what)
 {
 	__u64 used, limit;
 
@@ -148,9 +148,9 @@ static __always_inline int counted(long ret, long error, __u32 scenario, enum uc
 	return 0;
 }
 
-#define WATCHES_OF bpf_core_enum_value(enum ucount_counts, UCOUNT_INOTIFY_WATCHES)
-#define INSTANCES_OF bpf_core_enum_value(enum ucount_counts, UCOUNT_INOTIFY_INSTANCES)
-#define USERNS_OF bpf_core_enum_value(enum ucount_counts, UCOUNT_USER_NAMESPACES)
+#define WATCHES_OF bpf_core_enum_value(enum ucount_type, UCOUNT_INOTIFY_WATCHES)
+#define INSTANCES_OF bpf_core_enum_value(enum ucount_type, UCOUNT_INOTIFY_INSTANCES)
+#define USERNS_OF bpf_core_enum_value(enum ucount_type, UCOUNT_USER_NAMESPACES)
 
 SEC("tracepoint/syscalls/sys_exit_inotify_add_watch")
 int inotify_watched(struct syscall_exit *ctx)
