@@ -3,7 +3,11 @@
 //! /proc/sys/net shows the namespace of the thread that opens the file, so callers enter the
 //! namespace first: see [`Namespaces`].
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
 
 use crate::{Error, Knob, Result, Value, netns::Namespaces};
 
@@ -28,7 +32,8 @@ pub fn path(name: &str) -> PathBuf {
 /// # Errors
 /// [`Error::NetnsGone`], [`Error::SysctlRead`] (missing on this kernel, or no numbers in it).
 pub fn read(namespaces: &mut Namespaces, knob: &Knob) -> Result<Value> {
-    let text = namespaces.within(knob.netns, || fs::read_to_string(path(&knob.tunable)))?;
+    let file = path(&knob.tunable);
+    let text = namespaces.within(knob.netns, || text(&file))?;
     let unreadable = |source| Error::SysctlRead {
         name: knob.tunable.clone(),
         netns: knob.netns,
@@ -42,6 +47,22 @@ pub fn read(namespaces: &mut Namespaces, knob: &Knob) -> Result<Value> {
         ))
     })
 }
+
+/// A sysctl's text. The kernel gives all of it to one read(2) that has room, and nothing to the next; asking for the
+/// file's size and for its end would cost as much again.
+fn text(file: &Path) -> io::Result<String> {
+    let mut file = fs::File::open(file)?;
+    let mut text = vec![0; ROOM];
+    let length = file.read(&mut text)?;
+    text.truncate(length);
+    if length == ROOM {
+        file.read_to_end(&mut text)?;
+    }
+    String::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// More than any row of numbers needs.
+const ROOM: usize = 512;
 
 /// Writes a knob and reads it back.
 ///
@@ -89,6 +110,15 @@ mod tests {
             path("net/ipv4/conf/eth0.1/mtu"),
             PathBuf::from("/proc/sys/net/ipv4/conf/eth0.1/mtu")
         );
+    }
+
+    #[test]
+    fn long_texts_are_read_whole() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for length in [0, 5, ROOM - 1, ROOM, ROOM + 1, 3 * ROOM] {
+            fs::write(file.path(), "7".repeat(length)).unwrap();
+            assert_eq!(text(file.path()).unwrap().len(), length);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a tuner is, and what it may see and say.
 
 use std::{
+    collections::BTreeSet,
     os::fd::BorrowedFd,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -138,6 +139,15 @@ pub trait View {
 
     /// The knobs that differ from the value they had before the first change, with that value.
     fn changed(&self) -> Vec<(Knob, Value)>;
+
+    /// A knob's value before its first change; `None` where it was not changed.
+    fn original(&self, knob: &Knob) -> Option<Value> {
+        let changed = self.changed().into_iter();
+        changed
+            .filter(|(changed, _)| changed == knob)
+            .map(|(_, value)| value)
+            .next()
+    }
 }
 
 /// A change that a tuner wants.
@@ -163,6 +173,17 @@ pub enum Urgency {
     Harm,
 }
 
+/// Where a source that acts by itself may do so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Every tunable of its tuner may change: the mode is auto, the operator denies none, and nobody paused it.
+    pub acts: bool,
+    /// The only namespaces; `None` for all.
+    pub only: Option<BTreeSet<NetnsCookie>>,
+    /// Namespaces in which somebody else wrote one of its tunables.
+    pub except: BTreeSet<NetnsCookie>,
+}
+
 /// Where a tuner's signals come from: a file descriptor for the engine's epoll set.
 pub trait Source {
     /// Readable when there is something to drain.
@@ -182,6 +203,32 @@ pub trait Source {
 
     /// Each hook, and if it is off, why.
     fn hooks(&self) -> &[HookStatus];
+
+    /// Whether its BPF programs do more than watch, such as choosing something for each connection. Then it is told
+    /// where they may, and does nothing before.
+    fn acts_itself(&self) -> bool {
+        false
+    }
+
+    /// Where its programs may act from now on. Only asked of those that [act themselves](Source::acts_itself).
+    ///
+    /// # Errors
+    /// Where the programs cannot be told; nothing may be done then.
+    fn reach(&mut self, reach: &Reach) -> Result<()> {
+        let _ = reach;
+        Ok(())
+    }
+
+    /// Pressure triggers of its own (/proc/pressure), at most 15. The engine waits for each in its own
+    /// epoll set, for the kernel tells of a stall once: a set within a set would lose it.
+    fn pressure(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
+    }
+
+    /// One of [`pressure`](Self::pressure) has fired, counted from 0.
+    fn pressed(&mut self, which: usize, out: &mut Vec<Signal>) {
+        let _ = (which, out);
+    }
 
     /// Asks for silence about this scenario in this namespace for a while: nothing can be done about
     /// it now. A source may ignore it.

@@ -1,16 +1,28 @@
 //! Tuners for `bpftune`, each in a folder of its own with its BPF program, each behind a cargo
 //! feature of its name. No tuner knows another.
 
+#[cfg(any(feature = "net-backlog", feature = "udp-buffer"))]
+mod bursts;
+#[cfg(feature = "conntrack")]
+pub mod conntrack;
+#[cfg(feature = "ip-frag")]
+pub mod ip_frag;
 #[cfg(feature = "neigh")]
 pub mod neigh;
+#[cfg(feature = "net-backlog")]
+pub mod net_backlog;
 #[cfg(feature = "proc-limits")]
 pub mod proc_limits;
 #[cfg(any(feature = "tcp-listen", feature = "udp-buffer"))]
 mod reach;
 #[cfg(feature = "tcp-buffer")]
 pub mod tcp_buffer;
+#[cfg(feature = "tcp-conn")]
+pub mod tcp_conn;
 #[cfg(feature = "tcp-listen")]
 pub mod tcp_listen;
+#[cfg(feature = "tcp-ports")]
+pub mod tcp_ports;
 #[cfg(test)]
 mod testing;
 #[cfg(feature = "udp-buffer")]
@@ -25,14 +37,24 @@ pub type Load = fn() -> Result<Registration>;
 #[must_use]
 pub fn catalogue() -> Vec<Box<dyn Tuner>> {
     vec![
+        #[cfg(feature = "conntrack")]
+        Box::<conntrack::Conntrack>::default(),
+        #[cfg(feature = "ip-frag")]
+        Box::<ip_frag::IpFrag>::default(),
         #[cfg(feature = "neigh")]
         Box::<neigh::Neigh>::default(),
+        #[cfg(feature = "net-backlog")]
+        Box::<net_backlog::NetBacklog>::default(),
         #[cfg(feature = "proc-limits")]
         Box::<proc_limits::ProcLimits>::default(),
         #[cfg(feature = "tcp-buffer")]
         Box::<tcp_buffer::TcpBuffer>::default(),
+        #[cfg(feature = "tcp-conn")]
+        Box::<tcp_conn::TcpConn>::default(),
         #[cfg(feature = "tcp-listen")]
         Box::<tcp_listen::TcpListen>::default(),
+        #[cfg(feature = "tcp-ports")]
+        Box::<tcp_ports::TcpPorts>::default(),
         #[cfg(feature = "udp-buffer")]
         Box::<udp_buffer::UdpBuffer>::default(),
     ]
@@ -40,14 +62,24 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
 
 /// Every tuner of this build, by name.
 pub const ALL: &[(&str, Load)] = &[
+    #[cfg(feature = "conntrack")]
+    (conntrack::NAME, conntrack::load),
+    #[cfg(feature = "ip-frag")]
+    (ip_frag::NAME, ip_frag::load),
     #[cfg(feature = "neigh")]
     (neigh::NAME, neigh::load),
+    #[cfg(feature = "net-backlog")]
+    (net_backlog::NAME, net_backlog::load),
     #[cfg(feature = "proc-limits")]
     (proc_limits::NAME, proc_limits::load),
     #[cfg(feature = "tcp-buffer")]
     (tcp_buffer::NAME, tcp_buffer::load),
+    #[cfg(feature = "tcp-conn")]
+    (tcp_conn::NAME, tcp_conn::load),
     #[cfg(feature = "tcp-listen")]
     (tcp_listen::NAME, tcp_listen::load),
+    #[cfg(feature = "tcp-ports")]
+    (tcp_ports::NAME, tcp_ports::load),
     #[cfg(feature = "udp-buffer")]
     (udp_buffer::NAME, udp_buffer::load),
 ];

@@ -3,6 +3,7 @@
 mod bench;
 mod lint;
 mod needs;
+mod new_tuner;
 mod process;
 mod report;
 mod run;
@@ -12,7 +13,7 @@ mod targets;
 mod test;
 mod vm;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -72,6 +73,17 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Make a tuner that works and has tests, to begin with: docs/tutorial-tuner.md
+    NewTuner {
+        /// Its name: lower case letters, digits and hyphens
+        name: String,
+        /// What it is made of
+        #[arg(long)]
+        kind: new_tuner::Kind,
+        /// Where its folder goes [default: here]
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// Run every test
     Test {
         /// Only tests whose name contains this
@@ -97,6 +109,7 @@ fn main() -> ExitCode {
         Verb::Sim { args } => run::sim(&args),
         Verb::Bench(verb) => bench::run(&verb),
         Verb::Report { check } => report::run(check),
+        Verb::NewTuner { name, kind, dir } => new_tuner::run(&name, kind, dir.as_deref()),
         Verb::Test { filter } => test::run(filter.as_deref()),
         Verb::Sanitize => sanitize::run(),
         Verb::Lint => lint::run(),

@@ -16,10 +16,8 @@ use bpftune_core::{
     Tunable, Tuner, Urgency, Value, View,
     bpf::HookStatus,
     config::{Files, Live, Overrides},
-    control::Access,
     engine::{Engine, Registration, Settings},
     governor::{ExitPolicy, Policy},
-    journal::Retention,
     learner::{Input, Kind, Learners, Reading, Spec},
     netns::Namespaces,
     reverter,
@@ -372,17 +370,12 @@ fn run(args: &Args) -> Result<()> {
     }
     let settings = Settings {
         policy,
-        state_dir: args.state_dir.clone(),
         control: Some(args.control.clone()),
-        access: Access::default(),
-        query_port: None,
-        retention: Retention::default(),
         exit: if args.keep {
             ExitPolicy::Keep
         } else {
             ExitPolicy::Restore
         },
-        other_tuners: false,
         config: live,
         only_netns: args.netns.clone(),
         trial: trial::Policy {
@@ -394,6 +387,7 @@ fn run(args: &Args) -> Result<()> {
         },
         watchdog: watch,
         reverter: (!args.alone).then(|| "/proc/self/exe".into()),
+        ..Settings::new(&args.state_dir)
     };
     let tuner = Rig {
         to: args.to.as_deref().map(str::parse).transpose()?,

@@ -4,12 +4,17 @@
 //! hand beforehand, and with those of TuneD's profile network-throughput. Every run has namespaces of its own.
 
 mod burst;
+mod conntrack;
 mod flood;
 pub(crate) mod host;
+mod ip_frag;
 mod neigh;
+mod net_backlog;
 mod report;
 mod segment;
+mod tcp_conn;
 mod tcp_listen;
+mod tcp_ports;
 mod udp_buffer;
 
 use std::{
@@ -78,6 +83,16 @@ pub trait Scenario {
     /// Turns of each run. By the last half of them a run is judged.
     fn turns(&self) -> usize {
         10
+    }
+
+    /// Whether it goes badly with the tuner off. Else the tuner has nothing to do, and must do no harm.
+    fn is_fault(&self) -> bool {
+        true
+    }
+
+    /// A program that it needs and where to get it, if that is missing.
+    fn missing(&self) -> Option<&'static str> {
+        None
     }
 
     /// Whether parameters of the whole host are part of it: then values are written there and put back after the run, and
@@ -164,16 +179,22 @@ impl Run {
         bpftune_core::stats::median(half).unwrap_or(f64::NAN)
     }
 
-    /// When the first turn ended from which on the figure was at least so high for two turns; infinite where it never was.
+    /// How long it fared badly: from the start of the first turn below this figure until two turns in a row were at it
+    /// again; 0 where no turn was below, [`NEVER`] where it did not come back.
     #[must_use]
-    pub fn reached(&self, figure: f64) -> f64 {
-        let at = self
-            .figures
-            .windows(2)
-            .position(|two| two.iter().all(|f| *f >= figure));
-        at.map_or(f64::INFINITY, |at| self.ends[at])
+    pub fn recovered_in(&self, figure: f64) -> f64 {
+        let Some(onset) = self.figures.iter().position(|f| *f < figure) else {
+            return 0.0;
+        };
+        let good = |two: &[f64]| two.iter().all(|f| *f >= figure);
+        let back = self.figures[onset..].windows(2).position(good);
+        let start = onset.checked_sub(1).map_or(0.0, |before| self.ends[before]);
+        back.map_or(NEVER, |at| self.ends[onset + at] - start)
     }
 }
+
+/// Seconds that stand for no time at all: a file of results knows no infinity.
+pub const NEVER: f64 = 9999.0;
 
 /// One run.
 fn run(bpftune: &Path, scenario: &dyn Scenario, setting: Setting) -> Result<Run> {
@@ -236,10 +257,41 @@ pub(crate) fn rest_of_second(since: Instant) {
 /// Every scenario.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Scenario>> {
-    vec![
+    let mut all: Vec<Box<dyn Scenario>> = vec![
         Box::new(tcp_listen::Burst),
         Box::new(tcp_listen::Flood),
+        Box::new(tcp_ports::TimeWait),
+        Box::new(tcp_ports::Held),
+        Box::new(conntrack::Flows),
+        Box::new(ip_frag::Mixed),
         Box::new(neigh::Burst),
+        Box::new(net_backlog::Burst),
         Box::new(udp_buffer::Burst),
-    ]
+    ];
+    all.extend(tcp_conn::ALL.map(|scenario| Box::new(scenario) as Box<dyn Scenario>));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recovery_is_from_onset_to_two_good_turns() {
+        let run = |figures: &[f64]| Run {
+            setting: Setting::On,
+            figures: figures.to_vec(),
+            ends: (1..=figures.len()).map(|end| end as f64).collect(),
+            changes: 0,
+            reversals: 0,
+        };
+        for (figures, time) in [
+            (&[100.0, 100.0, 100.0][..], 0.0),
+            (&[20.0, 100.0, 100.0], 2.0),
+            (&[100.0, 20.0, 100.0, 30.0, 100.0, 100.0], 4.0),
+            (&[100.0, 20.0, 100.0], NEVER),
+        ] {
+            assert_eq!(run(figures).recovered_in(90.0), time, "{figures:?}");
+        }
+    }
 }

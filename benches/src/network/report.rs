@@ -44,6 +44,10 @@ pub fn run_all(
             continue;
         }
         recorder.part(scenario.tuner(), scenario.name(), |part| {
+            if let Some(missing) = scenario.missing() {
+                part.note(format!("SKIP: {missing}"));
+                return Ok(());
+            }
             let mut done = Vec::new();
             for round in 0..runs {
                 let settings = settings(&**scenario);
@@ -95,7 +99,7 @@ fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
     let [off, on, hand, tuned] = SETTINGS.map(figures);
     let (what, unit) = scenario.metric();
     let good = GOOD * median(&hand);
-    let times: Vec<f64> = of(Setting::On).map(|run| run.reached(good)).collect();
+    let times: Vec<f64> = of(Setting::On).map(|run| run.recovered_in(good)).collect();
     let most = |count: fn(&Run) -> u64| of(Setting::On).map(count).max().unwrap_or(0) as f64;
     part.row(
         Row::compared(format!("{what}, tuner on"), unit, &on, ("by hand", &hand))
@@ -111,27 +115,36 @@ fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
             .beside("tuner off", median(&off))
             .at_least(0.0)
     });
-    part.row(
-        Row::compared(
-            format!("{what}, tuner off: the fault"),
-            unit,
-            &off,
-            ("by hand", &hand),
-        )
-        .at_most(FAULT),
-    );
+    if scenario.is_fault() {
+        part.row(
+            Row::compared(
+                format!("{what}, tuner off: the fault"),
+                unit,
+                &off,
+                ("by hand", &hand),
+            )
+            .at_most(FAULT),
+        );
+    }
     part.row(Row::compared(
         format!("{what}, TuneD {}", scenario.tuned().0),
         unit,
         &tuned,
         ("by hand", &hand),
     ));
-    let slowest = times.iter().copied().fold(0.0, f64::max);
-    part.row(
-        Row::figure("time to converge, slowest", "s", slowest, times.len())
+    if scenario.is_fault() {
+        let slowest = times.iter().copied().fold(0.0, f64::max);
+        part.row(
+            Row::figure(
+                "time from onset to good again, slowest",
+                "s",
+                slowest,
+                times.len(),
+            )
             .at_most(10.0)
             .detail(&times),
-    );
+        );
+    }
     part.row(Row::count(
         "changes, most of a run",
         "",

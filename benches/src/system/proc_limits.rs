@@ -199,7 +199,7 @@ struct Crowded {
 }
 
 impl Crowded {
-    fn new(
+    fn stage(
         pid_max: u32,
         words: [&'static str; 2],
         judge: fn(f64) -> f64,
@@ -269,7 +269,7 @@ impl Scenario for Threads {
         true
     }
     fn stage(&self) -> Result<Box<dyn Stage>> {
-        Crowded::new(4000, ["threads", "6000"], |threads| threads / 60.0)
+        Crowded::stage(4000, ["threads", "6000"], |threads| threads / 60.0)
     }
 }
 
@@ -303,7 +303,7 @@ impl Scenario for Bomb {
         4
     }
     fn stage(&self) -> Result<Box<dyn Stage>> {
-        Crowded::new(Bomb::TASKS, ["bomb", "1500"], |tasks| {
+        Crowded::stage(Bomb::TASKS, ["bomb", "1500"], |tasks| {
             f64::from(Bomb::TASKS) * 100.0 / tasks.max(1.0)
         })
     }

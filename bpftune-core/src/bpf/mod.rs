@@ -117,7 +117,7 @@ impl Hooks {
                     if hook.off.is_some() {
                         continue;
                     }
-                    let link = if hook.section.starts_with("cgroup/") {
+                    let link = if hook.section.starts_with("cgroup/") || hook.section == "sockops" {
                         attach_to_cgroup_root(&program)
                     } else {
                         program.attach().map_err(|error| refusal(&error))

@@ -81,6 +81,8 @@ impl Engine {
                 self.settings.config = Some(live);
                 self.take_learners();
                 self.recheck_learned();
+                #[cfg(feature = "plugins")]
+                self.configure_plugins();
                 // What was refused before may be possible now, and is to be said again if not.
                 self.said.clear();
                 if differences.is_empty() && !mended {

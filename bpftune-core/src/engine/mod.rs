@@ -8,10 +8,13 @@ mod learned;
 mod lock;
 mod onset;
 mod operator;
+#[cfg(feature = "plugins")]
+mod plugins;
 mod pulse;
 mod query;
 mod registry;
 mod requests;
+mod settings;
 mod show;
 mod trials;
 mod view;
@@ -19,10 +22,9 @@ mod watch;
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{File, OpenOptions},
-    io::{self, Write},
+    fs::File,
     os::fd::{AsFd, BorrowedFd},
-    path::PathBuf,
+    path::Path,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -39,56 +41,26 @@ use nix::{
 };
 
 use crate::{
-    Error, Knob, Machine, NetnsCookie, Result, Signal, Source, Tuner, Value,
+    Error, Knob, Machine, NetnsCookie, Reach, Result, Signal, Source, Tuner, Value,
     admin::AdminWatch,
     bpf::HookStatus,
-    config::{Live, Watch},
-    control::{self, Event, Server},
+    config::Watch,
+    control::{Event, Server},
     governor::{self, ExitPolicy, Governor, Mode, Policy},
-    journal::{Journal, OriginalState, Retention},
+    journal::{Journal, OriginalState},
     learner::Spec,
     netns::Namespaces,
-    restore,
+    psi, restore,
     reverter::Reverter,
     sysctl,
-    trial::{self, Outcome, Plan, Trial},
-    watchdog::{self, HarmSource, Watchdog},
+    trial::{Outcome, Plan, Trial},
+    watchdog::{HarmSource, Watchdog},
 };
 
-pub use self::lock::{lock_state, lock_state_to_revert};
-
-/// How a daemon is to run.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What the governor allows.
-    pub policy: Policy,
-    /// Where the journal and the lock are.
-    pub state_dir: PathBuf,
-    /// The control socket; `None` for none.
-    pub control: Option<PathBuf>,
-    /// Who may call what through it.
-    pub access: control::Access,
-    /// A loopback port that answers the classic queries in text; needs a control socket.
-    pub query_port: Option<u16>,
-    /// How much of the past the journal keeps.
-    pub retention: Retention,
-    /// What happens to changed values on exit.
-    pub exit: ExitPolicy,
-    /// The files that the policy came from, to be read again when they change; `None` for none.
-    pub config: Option<Live>,
-    /// Whether tuners may come that are not known yet, which the files may name.
-    pub other_tuners: bool,
-    /// Paths of the only network namespaces to touch; empty for all. Global parameters are then left
-    /// alone.
-    pub only_netns: Vec<PathBuf>,
-    /// What becomes of changes of which a trial cannot tell.
-    pub trial: trial::Policy,
-    /// What takes all recent changes back.
-    pub watchdog: watchdog::Settings,
-    /// The program to start as [reverter](crate::reverter): mostly `/proc/self/exe`. Its `main` must begin with
-    /// [`run_if_asked`](crate::reverter::run_if_asked). `None`: after a crash, values stay until the next start.
-    pub reverter: Option<PathBuf>,
-}
+pub use self::{
+    lock::{lock_state, lock_state_to_revert},
+    settings::Settings,
+};
 
 /// A tuner with the source of its signals.
 pub struct Registration {
@@ -116,6 +88,8 @@ struct Registered {
     /// How each of its tunables is tried.
     plans: HashMap<String, Rc<Plan>>,
     baseline: Rc<onset::Baseline>,
+    /// What its source was told last.
+    reach: Option<Reach>,
     known: learned::Known,
 }
 
@@ -128,6 +102,8 @@ pub struct Engine {
     scope: Option<HashSet<NetnsCookie>>,
     tuners: Vec<Registered>,
     next_token: u64,
+    #[cfg(feature = "plugins")]
+    plugins: Option<crate::plugin::Manager>,
     admin: AdminWatch,
     control: Option<Server>,
     /// The value before our first change, of every knob that we changed.
@@ -169,9 +145,13 @@ const TOKEN_ADMIN: u64 = 2;
 const TOKEN_PRESSURE: u64 = 3;
 const TOKEN_CONTROL: u64 = 4;
 const TOKEN_CONFIG: u64 = 5;
+#[cfg(feature = "plugins")]
+const TOKEN_PLUGINS: u64 = 6;
 /// And one for each source of harm.
 const TOKEN_HARM: u64 = 50;
-const TOKEN_SOURCES: u64 = 100;
+/// From here on [`SOURCE_TOKENS`] a tuner: its source, then its pressure triggers.
+const TOKEN_SOURCES: u64 = 1 << 10;
+const SOURCE_TOKENS: u64 = 16;
 const TOKEN_CLIENTS: u64 = 1 << 32;
 
 impl Engine {
@@ -250,6 +230,8 @@ impl Engine {
             scope,
             tuners: Vec::new(),
             next_token: TOKEN_SOURCES,
+            #[cfg(feature = "plugins")]
+            plugins: None,
             admin,
             control,
             originals,
@@ -277,6 +259,8 @@ impl Engine {
         engine.begin_learned();
         engine.log_hooks();
         engine.prune(PRUNE_AT_START);
+        #[cfg(feature = "plugins")]
+        engine.open_plugins()?;
         Ok(engine)
     }
 
@@ -357,6 +341,8 @@ impl Engine {
             .tuners
             .iter()
             .flat_map(|t| t.source.hooks().iter().map(|hook| (t.tuner.name(), hook)));
+        #[cfg(feature = "plugins")]
+        let tuners = tuners.chain(self.plugins.iter().flat_map(crate::plugin::Manager::hooks));
         admin.chain(tuners)
     }
 
@@ -402,6 +388,7 @@ impl Engine {
                 self.wait_for(listener, TOKEN_CONTROL, EpollFlags::EPOLLIN)?;
             }
         }
+        self.tell_reach();
         ready();
         let on_terminal = File::open("/dev/tty").is_ok();
         let mut events = [EpollEvent::empty(); 16];
@@ -441,6 +428,8 @@ impl Engine {
                     TOKEN_PRESSURE => self.memory_pressure()?,
                     TOKEN_CONTROL => self.accept_clients()?,
                     TOKEN_CONFIG => self.config_changed(),
+                    #[cfg(feature = "plugins")]
+                    TOKEN_PLUGINS => self.plugins_turn(),
                     token if token >= TOKEN_CLIENTS => {
                         self.serve(token - TOKEN_CLIENTS, event.events())?
                     }
@@ -462,12 +451,16 @@ impl Engine {
 
     fn drain(&mut self, token: u64) -> Result<()> {
         let mut signals = Vec::new();
+        let which = token % SOURCE_TOKENS;
         // Gone where it was unregistered by an earlier event of the same turn.
-        let Some(index) = self.tuners.iter().position(|t| t.token == token) else {
+        let Some(index) = self.tuners.iter().position(|t| t.token == token - which) else {
             return Ok(());
         };
         let source = &mut self.tuners[index].source;
-        source.drain_in(&mut self.namespaces, &mut signals)?;
+        match which {
+            0 => source.drain_in(&mut self.namespaces, &mut signals)?,
+            trigger => source.pressed(trigger as usize - 1, &mut signals),
+        }
         for signal in signals {
             self.on_signal(index, &signal)?;
         }
@@ -514,12 +507,11 @@ impl Engine {
         let machine = self.machine()?;
         self.give_back(index, signal.netns);
         self.tuners[index].known.stirred = true;
-        let proposals = {
-            let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
-            self.tuners[index].tuner.on_signal(signal, &view)
-        };
+        let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
+        let proposals = self.tuners[index].tuner.on_signal(signal, &view);
+        let seen = view.into_seen();
         for proposal in proposals {
-            self.propose(index, Some(signal), proposal, &machine)?;
+            self.propose(index, Some(signal), proposal, &machine, &seen)?;
         }
         Ok(())
     }
@@ -543,12 +535,11 @@ impl Engine {
             if self.operator.rest(name, Instant::now()).is_some() {
                 continue;
             }
-            let proposals = {
-                let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
-                self.tuners[index].tuner.on_memory_pressure(&view)
-            };
+            let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
+            let proposals = self.tuners[index].tuner.on_memory_pressure(&view);
+            let seen = view.into_seen();
             for proposal in proposals {
-                self.propose(index, None, proposal, &machine)?;
+                self.propose(index, None, proposal, &machine, &seen)?;
             }
         }
         Ok(())
@@ -649,20 +640,13 @@ fn confine(policy: &mut Policy) {
     );
 }
 
-/// A PSI trigger: readable by EPOLLPRI when tasks stalled for memory for 200 ms of 2 s.
-/// Windows that are multiples of two seconds need no CAP_SYS_RESOURCE (Documentation/accounting/psi.rst).
+/// Ready when tasks stalled for memory for 200 ms of 2 s.
 fn open_pressure() -> Option<File> {
-    let open = || -> io::Result<File> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/proc/pressure/memory")?;
-        file.write_all(b"some 200000 2000000\0")?;
-        Ok(file)
-    };
-    open()
+    let path = Path::new("/proc/pressure/memory");
+    let (stall, window) = (Duration::from_millis(200), Duration::from_secs(2));
+    psi::trigger(path, false, stall, window)
         .inspect_err(|error| {
-            tracing::warn!("no memory pressure signal (/proc/pressure/memory): {error}")
+            tracing::warn!("no memory pressure signal ({}): {error}", path.display())
         })
         .ok()
 }

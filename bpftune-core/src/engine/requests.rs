@@ -88,6 +88,7 @@ impl Engine {
             }
             _ => false,
         };
+        self.tell_reach();
         self.keep_learned();
         self.arm_timer()?;
         self.publish()?;

@@ -160,6 +160,25 @@ impl Governor {
         its.all(|registered| registered.limits.mode.value == Mode::Observe)
     }
 
+    /// Whether all of a tuner's tunables may be changed: none is observed, advised about or denied.
+    #[must_use]
+    pub fn lets_act(&self, owner: &str) -> bool {
+        let mut its = self
+            .tunables
+            .values()
+            .filter(|registered| registered.owner == owner);
+        its.all(|registered| {
+            let Limits { mode, denied, .. } = &registered.limits;
+            mode.value == Mode::Auto && denied.is_none()
+        })
+    }
+
+    /// Where somebody else wrote one of a tuner's tunables.
+    pub fn held_places(&self, owner: &str) -> impl Iterator<Item = NetnsCookie> {
+        let its = |knob: &&Knob| self.owner(&knob.tunable) == Some(owner);
+        self.holds.keys().filter(its).map(|knob| knob.netns)
+    }
+
     /// A registered tunable.
     #[must_use]
     pub fn tunable(&self, name: &str) -> Option<&Tunable> {

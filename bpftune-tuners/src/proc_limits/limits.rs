@@ -150,6 +150,8 @@ pub(super) const LIMITS: [Limit; 9] = [
     },
 ];
 
+type Range = fn(&Machine) -> Vec<(i64, i64)>;
+
 impl Limit {
     pub(super) fn of(tunable: &str) -> Option<&'static Limit> {
         LIMITS.iter().find(|limit| limit.tunable == tunable)
@@ -175,7 +177,7 @@ impl Limit {
     }
 
     /// Function pointers have no room for a `self`.
-    fn functions(&self) -> (fn(&Machine) -> Vec<(i64, i64)>, fn(&Value) -> u64) {
+    fn functions(&self) -> (Range, fn(&Value) -> u64) {
         macro_rules! at {
             ($($index:literal)*) => {
                 match LIMITS.iter().position(|limit| limit.tunable == self.tunable) {

@@ -34,12 +34,13 @@ pub struct TcpBuffer {
 }
 
 impl Default for TcpBuffer {
-    /// With `limit`. The rate was measured under the limit, so the path's own is unknown: guess twice as much.
+    /// With `limit`. The rate was measured under the limit, so the path's own is unknown: guess four tenths more. The last
+    /// step may begin just below the need, so no more than that is ever too much.
     fn default() -> TcpBuffer {
         TcpBuffer {
             learner: Spec::Limit(limit::Params {
-                growth: 2.0,
-                least: 2.0,
+                growth: 1.4,
+                least: 1.4,
                 most: 8.0,
             }),
         }
@@ -267,10 +268,8 @@ fn raise(
         return Vec::new();
     };
     let original = view
-        .changed()
-        .into_iter()
-        .find_map(|(changed, original)| (changed == knob).then(|| original.last()))
-        .unwrap_or_else(|| now.last());
+        .original(&knob)
+        .map_or(now.last(), |original| original.last());
     match tuner.next(now.last(), original, Reading::Need(need.trunc())) {
         Some(target) => gain(knob, now.with_last(target), reason),
         None => Vec::new(),

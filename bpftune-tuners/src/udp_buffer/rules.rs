@@ -1,12 +1,14 @@
 //! From signals to proposals: no I/O, no clock.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use bpftune_core::{
     Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Urgency, Value, View,
     stats::Direction,
     trial::{Counter, Guard, Plan, Resource, Windows},
 };
+
+use crate::bursts::{Bursts, is_overload};
 
 pub(super) const FULL: &str = "udp-buffer-full";
 /// Not this tuner's to help: whoever owns `rmem_max` listens.
@@ -27,17 +29,11 @@ const MOST: i64 = 64 << 20;
 const GROWTH: f64 = 8.0;
 /// Beyond what was seen to be lacking.
 const MARGIN: f64 = 1.5;
-/// Steps in one series of losses. A burst that is longer comes again; a reader that is too slow has no second burst.
-const STEPS: u32 = 2;
-/// Losses that last so long without a pause are no burst.
-const OVERLOAD_MS: f64 = 3000.0;
-/// Ports that are remembered.
-const MOST_PORTS: usize = 256;
 
 /// The tuner. It remembers how often it acted in the present series of losses of each port.
 #[derive(Clone, Debug, Default)]
 pub struct UdpBuffer {
-    steps: HashMap<String, (f64, u32)>,
+    bursts: Bursts,
 }
 
 /// A 1024th of memory: as many full sockets as that are rare, and `udp_mem` bounds all of them together.
@@ -161,10 +157,10 @@ impl UdpBuffer {
         if buffer != now as f64 {
             return None;
         }
-        if lasting > OVERLOAD_MS {
+        if is_overload(lasting) {
             return too_slow(signal, view, knob, now, lasting);
         }
-        if self.step(&signal.subject, figure("series")?) > STEPS {
+        if !self.bursts.step(&signal.subject, figure("series")?) {
             return None;
         }
         let times = ((queued + lost) / queued * MARGIN).clamp(2.0, GROWTH);
@@ -175,19 +171,6 @@ impl UdpBuffer {
             signal.subject
         );
         (target > now).then(|| propose(knob, target.into(), reason, Urgency::Gain))
-    }
-
-    /// Which step in the present series of this port that would be.
-    fn step(&mut self, subject: &str, series: f64) -> u32 {
-        if self.steps.len() >= MOST_PORTS && !self.steps.contains_key(subject) {
-            self.steps.clear();
-        }
-        let (known, steps) = self.steps.entry(subject.to_owned()).or_default();
-        if *known != series {
-            (*known, *steps) = (series, 0);
-        }
-        *steps = steps.saturating_add(1);
-        *steps
     }
 }
 
