@@ -19,10 +19,12 @@ pub(super) struct PidNs {
 }
 
 impl PidNs {
-    pub(super) fn new(pid_max: u32) -> Result<PidNs> {
+    /// `reaper` is the program `load`, which becomes its init: what a bomb leaves must not stay as zombies.
+    pub(super) fn new(pid_max: u32, reaper: &Path) -> Result<PidNs> {
         let holder = Command::new("unshare")
             .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
-            .args(["sleep", "3600"])
+            .arg(reaper)
+            .args(["reap", "0"])
             .stdin(Stdio::null())
             .spawn()
             .map_err(Error::doing("cannot start unshare(1) of util-linux"))?;
@@ -42,9 +44,9 @@ impl PidNs {
         while Instant::now() < deadline {
             let text = fs::read_to_string(&children).unwrap_or_default();
             if let Ok(init) = text.trim().parse() {
-                // It has its own /proc once it has become `sleep`.
+                // It has its own /proc once it has become the reaper.
                 let name = fs::read_to_string(format!("/proc/{init}/comm")).unwrap_or_default();
-                if name.trim() == "sleep" {
+                if name.trim() == "load" {
                     return Ok(init);
                 }
             }

@@ -204,7 +204,7 @@ impl Crowded {
         words: [&'static str; 2],
         judge: fn(f64) -> f64,
     ) -> Result<Box<dyn Stage>> {
-        let place = PidNs::new(pid_max)?;
+        let place = PidNs::new(pid_max, &load()?)?;
         Ok(Box::new(Crowded {
             place,
             words,
