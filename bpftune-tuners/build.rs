@@ -7,6 +7,7 @@ const TUNERS: &[(&str, &str)] = &[
     ("CARGO_FEATURE_IP_FRAG", "ip_frag"),
     ("CARGO_FEATURE_NEIGH", "neigh"),
     ("CARGO_FEATURE_NET_BACKLOG", "net_backlog"),
+    ("CARGO_FEATURE_PROC_LIMITS", "proc_limits"),
     ("CARGO_FEATURE_TCP_BUFFER", "tcp_buffer"),
     ("CARGO_FEATURE_TCP_CONN", "tcp_conn"),
     ("CARGO_FEATURE_TCP_LISTEN", "tcp_listen"),

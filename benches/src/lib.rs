@@ -30,6 +30,7 @@ pub mod network;
 pub mod result;
 pub mod scenario;
 pub mod svg;
+pub mod system;
 pub mod traffic;
 
 pub use error::{Error, Result};

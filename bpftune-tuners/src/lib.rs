@@ -11,6 +11,8 @@ pub mod ip_frag;
 pub mod neigh;
 #[cfg(feature = "net-backlog")]
 pub mod net_backlog;
+#[cfg(feature = "proc-limits")]
+pub mod proc_limits;
 #[cfg(any(feature = "tcp-listen", feature = "udp-buffer"))]
 mod reach;
 #[cfg(feature = "tcp-buffer")]
@@ -43,6 +45,8 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
         Box::<neigh::Neigh>::default(),
         #[cfg(feature = "net-backlog")]
         Box::<net_backlog::NetBacklog>::default(),
+        #[cfg(feature = "proc-limits")]
+        Box::<proc_limits::ProcLimits>::default(),
         #[cfg(feature = "tcp-buffer")]
         Box::<tcp_buffer::TcpBuffer>::default(),
         #[cfg(feature = "tcp-conn")]
@@ -66,6 +70,8 @@ pub const ALL: &[(&str, Load)] = &[
     (neigh::NAME, neigh::load),
     #[cfg(feature = "net-backlog")]
     (net_backlog::NAME, net_backlog::load),
+    #[cfg(feature = "proc-limits")]
+    (proc_limits::NAME, proc_limits::load),
     #[cfg(feature = "tcp-buffer")]
     (tcp_buffer::NAME, tcp_buffer::load),
     #[cfg(feature = "tcp-conn")]

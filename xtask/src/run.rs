@@ -34,6 +34,9 @@ pub(crate) fn lab(program: &str, args: &[String]) -> Result {
         "--package",
         "lab",
         "--bins",
+        // The lab tries tuners that are not among the default ones yet, too.
+        "--features",
+        "bpftune-tuners/proc-limits",
     ]))?;
     let release = target_dir()?.join("release");
     let mut all = vec![

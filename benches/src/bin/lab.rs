@@ -19,7 +19,7 @@ use lab::{
 #[derive(Parser)]
 struct Args {
     /// Whose scenarios
-    #[arg(default_value = "tcp-buffer", value_parser = ["tcp-buffer", "network"])]
+    #[arg(default_value = "tcp-buffer", value_parser = ["tcp-buffer", "network", "system"])]
     name: String,
     /// Print JSON only
     #[arg(long)]
@@ -30,7 +30,7 @@ struct Args {
     /// Runs of each scenario at 1 Gbit/s
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
-    /// Of `network`: only scenarios whose "tuner name" contains this
+    /// Of `network` and `system`: only scenarios whose "tuner name" contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
     /// The daemon's binary
@@ -65,10 +65,17 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<ExitCode> {
     let mut out = Recorder::quiet_stdout()?;
-    if args.name == "network" {
+    let scenarios = match args.name.as_str() {
+        "network" => lab::network::all(),
+        "system" => lab::system::all(),
+        _ => Vec::new(),
+    };
+    if !scenarios.is_empty() {
         let bpftune = args.bpftune.clone().map_or_else(daemon::binary, Ok)?;
-        let mut recorder = Recorder::new(LAB, "cargo xtask lab network", args.runs < 5);
-        lab::network::run_all(&bpftune, &mut recorder, args.only.as_deref(), args.runs)?;
+        let command = format!("cargo xtask lab {}", args.name);
+        let mut recorder = Recorder::new(LAB, &command, args.runs < 5);
+        let only = args.only.as_deref();
+        lab::network::run_all(&bpftune, &mut recorder, &scenarios, only, args.runs)?;
         let missed = recorder.finish(&mut out, args.json)?;
         return Ok(ExitCode::from(u8::from(missed > 0)));
     }

@@ -6,7 +6,7 @@
 mod burst;
 mod conntrack;
 mod flood;
-mod host;
+pub(crate) mod host;
 mod ip_frag;
 mod neigh;
 mod net_backlog;
@@ -18,7 +18,7 @@ mod tcp_ports;
 mod udp_buffer;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -38,10 +38,31 @@ pub const TUNED: Values = &[
     ("net.ipv4.tcp_wmem", "4096 16384 16777216"),
 ];
 
+/// What a scenario shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A fault that the tuner takes away.
+    Fault,
+    /// A load with nothing wrong: nothing changes, nothing gets slower.
+    NothingWrong,
+    /// A load that tempts a tuner to do what does not help, or harms: it ends near what it would be without.
+    Trap,
+}
+
 /// A fault, and the traffic that shows it.
 pub trait Scenario {
     /// Whose fault it is.
     fn tuner(&self) -> &'static str;
+
+    /// What it shows.
+    fn kind(&self) -> Kind {
+        Kind::Fault
+    }
+
+    /// The profile of TuneD that suits the load, and what it sets of all this.
+    fn tuned(&self) -> (&'static str, Values) {
+        ("network-throughput", TUNED)
+    }
 
     /// "burst".
     fn name(&self) -> &'static str;
@@ -84,6 +105,25 @@ pub trait Scenario {
 pub trait Stage {
     /// Where values are written and the daemon looks.
     fn places(&self) -> Vec<&Netns>;
+
+    /// Writes a value where that is neither a namespace of [`places`](Stage::places) nor the host: `false` leaves it to
+    /// those.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    fn set(&mut self, name: &str, value: &str) -> Result<bool> {
+        let _ = (name, value);
+        Ok(false)
+    }
+
+    /// A program that starts this one where the stage is, with the same arguments; `None` where it may start anywhere.
+    ///
+    /// # Errors
+    /// Where there is no way to.
+    fn launcher(&self, program: &Path) -> Result<Option<PathBuf>> {
+        let _ = program;
+        Ok(None)
+    }
 
     /// Servers start: the values that they find are those of the setting.
     ///
@@ -161,10 +201,13 @@ fn run(bpftune: &Path, scenario: &dyn Scenario, setting: Setting) -> Result<Run>
     let values = match setting {
         Setting::Off | Setting::On => &[],
         Setting::ByHand => scenario.by_hand(),
-        Setting::TuneD => TUNED,
+        Setting::TuneD => scenario.tuned().1,
     };
     let mut host = HostValues::default();
     for (name, value) in values {
+        if stage.set(name, value)? {
+            continue;
+        }
         if scenario.host_wide() {
             host.set(name, value)?;
         } else {
@@ -174,6 +217,8 @@ fn run(bpftune: &Path, scenario: &dyn Scenario, setting: Setting) -> Result<Run>
         }
     }
     stage.begin()?;
+    let launcher = stage.launcher(bpftune)?;
+    let bpftune = launcher.as_deref().unwrap_or(bpftune);
     let only_its_own = ["--tuner", scenario.tuner()];
     let daemon = match setting {
         Setting::On if scenario.host_wide() => Some(Daemon::start(bpftune, &[], &only_its_own)?),
@@ -204,7 +249,7 @@ fn run(bpftune: &Path, scenario: &dyn Scenario, setting: Setting) -> Result<Run>
 }
 
 /// Sleeps for what is left of a turn's second.
-fn rest_of_second(since: Instant) {
+pub(crate) fn rest_of_second(since: Instant) {
     std::thread::sleep(Duration::from_secs(1).saturating_sub(since.elapsed()));
 }
 

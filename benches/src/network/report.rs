@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Run, SETTINGS, Scenario, Setting, run};
+use super::{Kind, Run, SETTINGS, Scenario, Setting, run};
 use crate::{
     Result,
     result::{Part, Recorder, Row, median},
@@ -13,13 +13,18 @@ const GOOD: f64 = 0.9;
 /// With the fault and no tuner, the figure must be below this share, or nothing was shown.
 const FAULT: f64 = 0.8;
 
-/// Runs each scenario whose "tuner name" contains `only`, so many times in each setting, turn about.
+/// With nothing wrong, and in a trap, the least share of what it is without the tuner.
+const AS_WITHOUT: f64 = 0.98;
+const NEAR: f64 = 0.95;
+
+/// Runs each of these scenarios whose "tuner name" contains `only`, so many times in each setting, turn about.
 ///
 /// # Errors
 /// Where a scenario cannot be set up, or results cannot be written.
 pub fn run_all(
     bpftune: &Path,
     recorder: &mut Recorder,
+    scenarios: &[Box<dyn Scenario>],
     only: Option<&str>,
     runs: u32,
 ) -> Result<()> {
@@ -33,7 +38,7 @@ pub fn run_all(
             )
         },
     );
-    for scenario in super::all() {
+    for scenario in scenarios {
         let title = format!("{} {}", scenario.tuner(), scenario.name());
         if only.is_some_and(|only| !title.contains(only)) {
             continue;
@@ -45,17 +50,47 @@ pub fn run_all(
             }
             let mut done = Vec::new();
             for round in 0..runs {
-                for at in 0..SETTINGS.len() {
+                let settings = settings(&**scenario);
+                for at in 0..settings.len() {
                     // Another order each time: what drifts hits all alike.
-                    let setting = SETTINGS[(at + round as usize) % SETTINGS.len()];
-                    done.push(run(bpftune, &*scenario, setting)?);
+                    let setting = settings[(at + round as usize) % settings.len()];
+                    done.push(run(bpftune, &**scenario, setting)?);
                 }
             }
-            judge(part, &*scenario, &done);
+            match scenario.kind() {
+                Kind::Fault => judge(part, &**scenario, &done),
+                Kind::NothingWrong => judge_beside_off(part, &**scenario, &done, AS_WITHOUT),
+                Kind::Trap => judge_beside_off(part, &**scenario, &done, NEAR),
+            }
             Ok::<(), crate::Error>(())
         })?;
     }
     Ok(())
+}
+
+/// By hand there is nothing to do where nothing is wrong.
+fn settings(scenario: &dyn Scenario) -> &'static [Setting] {
+    match scenario.kind() {
+        Kind::Fault => &SETTINGS,
+        Kind::NothingWrong | Kind::Trap => &[Setting::Off, Setting::On],
+    }
+}
+
+/// A scenario in which the tuner is to change nothing that lasts.
+fn judge_beside_off(part: &mut Part, scenario: &dyn Scenario, runs: &[Run], least: f64) {
+    let of = |setting| runs.iter().filter(move |run| run.setting == setting);
+    let figures = |setting| of(setting).map(Run::figure).collect::<Vec<_>>();
+    let (off, on) = (figures(Setting::Off), figures(Setting::On));
+    let (what, unit) = scenario.metric();
+    part.row(
+        Row::compared(format!("{what}, tuner on"), unit, &on, ("tuner off", &off))
+            .at_least(least)
+            .detail(runs),
+    );
+    // A change and what takes it back are two, of which the second is a reversal.
+    let lasting = of(Setting::On).map(|run| run.changes.saturating_sub(2 * run.reversals));
+    let lasting = lasting.max().unwrap_or(0) as f64;
+    part.row(Row::count("lasting changes, most of a run", "", lasting).at_most(0.0));
 }
 
 fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
@@ -92,7 +127,7 @@ fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
         );
     }
     part.row(Row::compared(
-        format!("{what}, TuneD network-throughput"),
+        format!("{what}, TuneD {}", scenario.tuned().0),
         unit,
         &tuned,
         ("by hand", &hand),

@@ -293,9 +293,76 @@ struct nsproxy {
 	struct net *net_ns;
 };
 
+/* include/linux/ns_common.h, include/linux/pid_namespace.h, include/linux/pid.h */
+struct ns_common {
+	unsigned int inum;
+};
+
+struct pid_namespace {
+	/* The highest bit is no part of the number. */
+	unsigned int pid_allocated;
+	struct ns_common ns;
+};
+
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+};
+
+/* include/linux/user_namespace.h: what a user holds in a user namespace, and the most that one there may */
+typedef struct {
+	__s64 counter;
+} atomic64_t;
+
+enum ucount_type {
+	UCOUNT_USER_NAMESPACES = 0,
+	UCOUNT_INOTIFY_INSTANCES = 8,
+	UCOUNT_INOTIFY_WATCHES = 9,
+};
+
+struct ucounts;
+
+struct user_namespace {
+	struct user_namespace *parent;
+	struct ucounts *ucounts;
+	long ucount_max[10];
+};
+
+struct ucounts {
+	struct user_namespace *ns;
+	atomic64_t ucount[10];
+};
+
+typedef struct {
+	__u32 val;
+} kuid_t;
+
+/* include/linux/cred.h, include/linux/sched/signal.h, include/linux/sched.h */
+struct cred {
+	kuid_t euid;
+	struct ucounts *ucounts;
+};
+
+struct signal_struct {
+	int nr_threads;
+	unsigned int is_child_subreaper : 1;
+};
+
 struct task_struct {
+	int pid;
 	int tgid;
+	struct task_struct *real_parent;
+	struct pid *thread_pid;
+	__u64 start_time;
+	const struct cred *cred;
+	char comm[16];
 	struct nsproxy *nsproxy;
+	struct signal_struct *signal;
 };
 
 struct inode {
@@ -308,9 +375,14 @@ struct file {
 
 struct seq_file;
 
-/* include/linux/bpf.h, kernel/bpf/task_iter.c: the context of an iter/task_file program. */
+/* include/linux/bpf.h, kernel/bpf/task_iter.c: the contexts of iter/task and iter/task_file programs. */
 struct bpf_iter_meta {
 	struct seq_file *seq;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
 };
 
 struct bpf_iter__task_file {
@@ -321,6 +393,13 @@ struct bpf_iter__task_file {
 };
 
 #pragma clang attribute pop
+
+/* A program on tracepoint/syscalls/sys_exit_*: /sys/kernel/tracing/events/syscalls/<name>/format. */
+struct syscall_exit {
+	__u64 common;
+	long number;
+	long ret;
+};
 
 /* include/uapi/linux/bpf.h: the context of a cgroup/sysctl program. */
 struct bpf_sysctl {

@@ -1,0 +1,25 @@
+//! Faults of memory, disks, processors and processes that a tuner is to find: `cargo xtask lab system`.
+//!
+//! The same frame as for the network. Whatever is written to the host is put back when a run ends.
+
+mod load;
+mod pid_ns;
+mod proc_limits;
+
+pub use self::load::run as run_load;
+use crate::network::{Scenario, Values};
+
+/// Debian's tuned 2.20, profile throughput-performance: what concerns the system. It sets no limits.
+const THROUGHPUT: (&str, Values) = ("throughput-performance", &[]);
+
+/// Every scenario.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Scenario>> {
+    vec![
+        Box::new(proc_limits::Watches),
+        Box::new(proc_limits::Aio),
+        Box::new(proc_limits::Threads),
+        Box::new(proc_limits::Bomb),
+        Box::new(proc_limits::NothingWrong),
+    ]
+}

@@ -1,0 +1,371 @@
+//! Programs that need more of something than there may be.
+
+use std::{
+    ffi::CString,
+    fs,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use super::{THROUGHPUT, pid_ns::PidNs};
+use crate::{
+    Error, Result, daemon,
+    netns::Netns,
+    network::{Kind, Scenario, Stage, Values, host::HostValues, rest_of_second},
+};
+
+const TUNER: &str = "proc-limits";
+
+/// A tree of directories, and how many of them inotify could watch.
+struct Tree {
+    root: tempfile::TempDir,
+    paths: Vec<CString>,
+}
+
+impl Tree {
+    fn new(directories: usize) -> Result<Tree> {
+        let root = tempfile::tempdir().map_err(Error::doing("cannot make a directory"))?;
+        let mut paths = Vec::new();
+        for at in 0..directories {
+            let path = root.path().join(format!("{}/{at}", at / 100));
+            fs::create_dir_all(&path).map_err(Error::doing("cannot make a directory"))?;
+            let text = path.into_os_string().into_encoded_bytes();
+            paths.push(CString::new(text).expect("a path has no NUL"));
+        }
+        Ok(Tree { root, paths })
+    }
+
+    /// As an editor or a build server does: one instance, a watch a directory.
+    fn watch(&self) -> Result<usize> {
+        // SAFETY: inotify_init1(2) takes a number and gives a descriptor.
+        let fd = unsafe { libc::inotify_init1(libc::IN_CLOEXEC) };
+        if fd < 0 {
+            return Err(Error::doing("inotify_init1(2)")(
+                std::io::Error::last_os_error(),
+            ));
+        }
+        // SAFETY: the kernel just gave it to us.
+        let instance = unsafe { OwnedFd::from_raw_fd(fd) };
+        let watched = |path: &&CString| {
+            // SAFETY: an open descriptor and a string that ends with NUL.
+            unsafe {
+                libc::inotify_add_watch(instance.as_raw_fd(), path.as_ptr(), libc::IN_CREATE) >= 0
+            }
+        };
+        Ok(self.paths.iter().filter(watched).count())
+    }
+}
+
+/// 12,000 directories are to be watched, 8,192 watches there may be: the limit before Linux 5.11.
+pub(super) struct Watches;
+
+impl Scenario for Watches {
+    fn tuner(&self) -> &'static str {
+        TUNER
+    }
+    fn name(&self) -> &'static str {
+        "12,000 directories watched"
+    }
+    fn metric(&self) -> (&'static str, &'static str) {
+        ("directories watched", "%")
+    }
+    fn by_hand(&self) -> Values {
+        &[("fs.inotify.max_user_watches", "524288")]
+    }
+    fn tuned(&self) -> (&'static str, Values) {
+        THROUGHPUT
+    }
+    fn host_wide(&self) -> bool {
+        true
+    }
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        let mut host = HostValues::default();
+        host.set("fs.inotify.max_user_watches", "8192")?;
+        Ok(Box::new(Watched {
+            tree: Tree::new(12_000)?,
+            _host: host,
+        }))
+    }
+}
+
+struct Watched {
+    tree: Tree,
+    _host: HostValues,
+}
+
+impl Stage for Watched {
+    fn places(&self) -> Vec<&Netns> {
+        Vec::new()
+    }
+    fn begin(&mut self) -> Result<()> {
+        debug_assert!(self.tree.root.path().is_dir());
+        Ok(())
+    }
+    /// It comes and goes each second.
+    fn turn(&mut self) -> Result<f64> {
+        let start = Instant::now();
+        let watched = self.tree.watch()?;
+        rest_of_second(start);
+        Ok(watched as f64 * 100.0 / self.tree.paths.len() as f64)
+    }
+}
+
+/// An AIO context of so many requests, as databases make them.
+struct Context(libc::c_ulong);
+
+impl Context {
+    fn new(requests: u32) -> Option<Context> {
+        let mut context: libc::c_ulong = 0;
+        // SAFETY: io_setup(2) writes one word, to `context`.
+        let failed = unsafe { libc::syscall(libc::SYS_io_setup, requests, &raw mut context) };
+        (failed == 0).then_some(Context(context))
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // SAFETY: io_destroy(2) of a context that io_setup(2) gave.
+        unsafe { libc::syscall(libc::SYS_io_destroy, self.0) };
+    }
+}
+
+/// Ten workers with 10,000 asynchronous requests each; the kernel counts double, and has room for 65,536.
+pub(super) struct Aio;
+
+impl Scenario for Aio {
+    fn tuner(&self) -> &'static str {
+        TUNER
+    }
+    fn name(&self) -> &'static str {
+        "10 database workers with AIO"
+    }
+    fn metric(&self) -> (&'static str, &'static str) {
+        ("workers that got their AIO context", "%")
+    }
+    fn by_hand(&self) -> Values {
+        &[("fs.aio-max-nr", "1048576")]
+    }
+    fn tuned(&self) -> (&'static str, Values) {
+        THROUGHPUT
+    }
+    fn host_wide(&self) -> bool {
+        true
+    }
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        let mut host = HostValues::default();
+        host.set("fs.aio-max-nr", "65536")?;
+        Ok(Box::new(Workers { _host: host }))
+    }
+}
+
+struct Workers {
+    _host: HostValues,
+}
+
+impl Stage for Workers {
+    fn places(&self) -> Vec<&Netns> {
+        Vec::new()
+    }
+    fn begin(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn turn(&mut self) -> Result<f64> {
+        let start = Instant::now();
+        let contexts: Vec<Context> = (0..10).filter_map(|_| Context::new(10_000)).collect();
+        rest_of_second(start);
+        Ok(contexts.len() as f64 * 10.0)
+    }
+}
+
+/// The program that runs loads, beside this one.
+fn load() -> Result<PathBuf> {
+    let load = daemon::binary()?.with_file_name("load");
+    if load.is_file() {
+        return Ok(load);
+    }
+    Err(Error::other(
+        "no load beside bpftune",
+        "build it: cargo build -p lab",
+    ))
+}
+
+/// A place with a limit on tasks, and what is run in it each turn.
+struct Crowded {
+    place: PidNs,
+    words: [&'static str; 2],
+    /// What the load's figure becomes.
+    judge: fn(f64) -> f64,
+}
+
+impl Crowded {
+    fn stage(
+        pid_max: u32,
+        words: [&'static str; 2],
+        judge: fn(f64) -> f64,
+    ) -> Result<Box<dyn Stage>> {
+        let place = PidNs::new(pid_max, &load()?)?;
+        Ok(Box::new(Crowded {
+            place,
+            words,
+            judge,
+        }))
+    }
+}
+
+impl Stage for Crowded {
+    fn places(&self) -> Vec<&Netns> {
+        Vec::new()
+    }
+    fn set(&mut self, _: &str, value: &str) -> Result<bool> {
+        let value = value
+            .parse()
+            .map_err(|_| Error::other("no number", value))?;
+        self.place.write(value).map(|()| true)
+    }
+    fn launcher(&self, program: &Path) -> Result<Option<PathBuf>> {
+        self.place.launcher(program).map(Some)
+    }
+    fn begin(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn turn(&mut self) -> Result<f64> {
+        let start = Instant::now();
+        let mut command = self.place.command(&load()?);
+        let output = command
+            .args(self.words)
+            .output()
+            .map_err(Error::doing("cannot start nsenter(1)"))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let figure: f64 = text
+            .trim()
+            .parse()
+            .map_err(|_| Error::other("the load gave no figure", text))?;
+        rest_of_second(start);
+        Ok((self.judge)(figure))
+    }
+}
+
+/// A server with 6,000 threads where there may be 4,000 tasks.
+pub(super) struct Threads;
+
+impl Scenario for Threads {
+    fn tuner(&self) -> &'static str {
+        TUNER
+    }
+    fn name(&self) -> &'static str {
+        "6,000 threads"
+    }
+    fn metric(&self) -> (&'static str, &'static str) {
+        ("threads that could be started", "%")
+    }
+    fn by_hand(&self) -> Values {
+        &[("kernel.pid_max", "32768")]
+    }
+    fn tuned(&self) -> (&'static str, Values) {
+        THROUGHPUT
+    }
+    fn host_wide(&self) -> bool {
+        true
+    }
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        Crowded::stage(4000, ["threads", "6000"], |threads| threads / 60.0)
+    }
+}
+
+/// A fork bomb where there may be 1,000 tasks.
+pub(super) struct Bomb;
+
+impl Bomb {
+    const TASKS: u32 = 1000;
+}
+
+impl Scenario for Bomb {
+    fn tuner(&self) -> &'static str {
+        TUNER
+    }
+    fn kind(&self) -> Kind {
+        Kind::Trap
+    }
+    fn name(&self) -> &'static str {
+        "fork bomb"
+    }
+    fn metric(&self) -> (&'static str, &'static str) {
+        ("limit for each hundred tasks that the bomb got", "")
+    }
+    fn by_hand(&self) -> Values {
+        &[]
+    }
+    fn host_wide(&self) -> bool {
+        true
+    }
+    fn turns(&self) -> usize {
+        4
+    }
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        Crowded::stage(Bomb::TASKS, ["bomb", "1500"], |tasks| {
+            f64::from(Bomb::TASKS) * 100.0 / tasks.max(1.0)
+        })
+    }
+}
+
+/// Files, watches, contexts and threads, all well within what there may be.
+pub(super) struct NothingWrong;
+
+impl Scenario for NothingWrong {
+    fn tuner(&self) -> &'static str {
+        TUNER
+    }
+    fn kind(&self) -> Kind {
+        Kind::NothingWrong
+    }
+    fn name(&self) -> &'static str {
+        "nothing wrong"
+    }
+    fn metric(&self) -> (&'static str, &'static str) {
+        ("rounds of files, watches, AIO and threads", "/s")
+    }
+    fn by_hand(&self) -> Values {
+        &[]
+    }
+    fn host_wide(&self) -> bool {
+        true
+    }
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        Ok(Box::new(Mixed {
+            tree: Tree::new(200)?,
+        }))
+    }
+}
+
+struct Mixed {
+    tree: Tree,
+}
+
+impl Stage for Mixed {
+    fn places(&self) -> Vec<&Netns> {
+        Vec::new()
+    }
+    fn begin(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn turn(&mut self) -> Result<f64> {
+        let (start, mut rounds) = (Instant::now(), 0);
+        let file = self.tree.root.path().join("file");
+        while start.elapsed() < Duration::from_secs(1) {
+            for _ in 0..50 {
+                fs::write(&file, [0; 512]).map_err(Error::doing("cannot write a file"))?;
+                fs::read(&file).map_err(Error::doing("cannot read a file"))?;
+            }
+            self.tree.watch()?;
+            let _context = Context::new(128);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(std::thread::yield_now);
+                }
+            });
+            rounds += 1;
+        }
+        Ok(f64::from(rounds) / start.elapsed().as_secs_f64())
+    }
+}

@@ -1,0 +1,328 @@
+//! From the BPF program's events, and what /proc says about the limit, to signals.
+
+use std::{
+    fs,
+    os::{fd::BorrowedFd, unix::fs::MetadataExt},
+    time::{Duration, Instant},
+};
+
+use bpftune_core::{
+    Figure, Knob, NetnsCookie, Result, Signal, Source,
+    bpf::{EventHeader, Feed, HookStatus, Scenarios},
+    netns::Namespaces,
+    sysctl,
+};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+
+use super::{
+    crowd::{Crowd, bomb},
+    limits::{
+        AIO, FILES, INSTANCES, KEYS, MAX_KEY_BYTES, MAX_KEYS, PID_MAX, TASKS, THREADS_MAX, USERNS,
+        WATCHES,
+    },
+};
+
+/// Scenario numbers of the BPF program and their names.
+const SCENARIOS: Scenarios = &[
+    (1, TASKS),
+    (2, FILES),
+    (3, WATCHES),
+    (4, INSTANCES),
+    (5, AIO),
+    (6, KEYS),
+    (7, USERNS),
+];
+
+/// The gates of the programs are those of the host.
+const SHARED: NetnsCookie = NetnsCookie(0);
+/// A crowd that is a bomb is looked at again so much later, and told of so often at most.
+const BOMB_REST: Duration = Duration::from_secs(5);
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
+/// `struct limit_event` of the BPF program after its head.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Event {
+    used: u64,
+    limit: u64,
+    uid: u32,
+    pid: u32,
+    refused: bool,
+    name: String,
+}
+
+impl Event {
+    fn parse(body: &[u8]) -> Option<Event> {
+        let u32_at = |at: usize| Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?));
+        let u64_at = |at: usize| Some(u64::from_ne_bytes(body.get(at..at + 8)?.try_into().ok()?));
+        let name = body.get(32..48)?;
+        let end = name.iter().position(|byte| *byte == 0).unwrap_or(16);
+        Some(Event {
+            used: u64_at(0)?,
+            limit: u64_at(8)?,
+            uid: u32_at(16)?,
+            pid: u32_at(20)?,
+            refused: u32_at(24)? != 0,
+            name: String::from_utf8_lossy(&name[..end]).into_owned(),
+        })
+    }
+
+    fn subject(&self) -> String {
+        let Event { name, pid, uid, .. } = self;
+        format!("{name} (process {pid} of user {uid})")
+    }
+}
+
+/// The hooks of `proc_limits.bpf.c`.
+pub struct ProcLimitsSource {
+    feed: Feed,
+    settings: Option<MapHandle>,
+    refusals: Option<MapHandle>,
+    told: Option<Instant>,
+}
+
+impl ProcLimitsSource {
+    pub(super) fn new() -> Result<ProcLimitsSource> {
+        let object = include_bytes!(concat!(env!("OUT_DIR"), "/proc_limits.bpf.o"));
+        let feed = Feed::load(super::NAME, object, SCENARIOS)?;
+        let source = ProcLimitsSource {
+            settings: feed.hooks().map("settings"),
+            refusals: feed.hooks().map("refusals"),
+            feed,
+            told: None,
+        };
+        source.watch_tasks();
+        Ok(source)
+    }
+
+    /// Tells the program from how many tasks on a new one is news: three quarters of what there may be.
+    fn watch_tasks(&self) {
+        let Some(settings) = &self.settings else {
+            return;
+        };
+        let from = task_limit().map_or(0, |limit| limit / 4 * 3);
+        // The number that /proc shows of a namespace is its inode.
+        let pid_ns = fs::metadata("/proc/self/ns/pid").map_or(0, |ns| ns.ino() as u32);
+        let mut value = [0; 16];
+        value[..8].copy_from_slice(&from.to_ne_bytes());
+        value[8..12].copy_from_slice(&pid_ns.to_ne_bytes());
+        if let Err(error) = settings.update(&0u32.to_ne_bytes(), &value, MapFlags::ANY) {
+            tracing::warn!("{}: tasks are not watched: {error}", super::NAME);
+        }
+    }
+
+    /// Who the tasks are. `None` where there are not so many after all, or it is a bomb.
+    fn crowd(&mut self, event: &Event) -> Result<Option<Vec<Figure>>> {
+        self.watch_tasks();
+        let mut bytes = Vec::new();
+        if self
+            .feed
+            .hooks()
+            .iterate_into("processes", &mut bytes)?
+            .is_none()
+        {
+            // Nothing is known of them, so nothing is raised.
+            return Ok(None);
+        }
+        let crowd = Crowd::parse(&bytes);
+        let Some(why) = bomb(crowd.tasks, crowd.kin, crowd.brood, crowd.young) else {
+            return Ok(Some(crowd.figures().to_vec()));
+        };
+        self.feed.quiet(SHARED, TASKS, BOMB_REST);
+        if self.told.is_none_or(|told| told.elapsed() > TELL_AGAIN) {
+            self.told = Some(Instant::now());
+            tracing::warn!(
+                "{} tasks, of which {} are processes \"{}\" of user {}: {why}. That is a fork bomb, or looks like one, and \
+                 no limit is raised for it. The last one was made by {}",
+                crowd.tasks,
+                crowd.kin,
+                crowd.name,
+                crowd.uid,
+                event.subject()
+            );
+        }
+        Ok(None)
+    }
+
+    fn signal(
+        &mut self,
+        scenario: &'static str,
+        head: &EventHeader,
+        event: &Event,
+    ) -> Result<Option<Signal>> {
+        let number = |name, value: u64| Figure::new(name, value as f64, "");
+        let mut figures = match scenario {
+            TASKS => match self.crowd(event)? {
+                Some(figures) => figures,
+                None => return Ok(None),
+            },
+            FILES => {
+                let counts = numbers("fs.file-nr");
+                let [used, .., limit] = counts[..] else {
+                    return Ok(None);
+                };
+                vec![number("used", used), number("limit", limit)]
+            }
+            AIO => {
+                let (used, limit) = (numbers("fs.aio-nr"), numbers("fs.aio-max-nr"));
+                let (Some(used), Some(limit)) = (used.first(), limit.first()) else {
+                    return Ok(None);
+                };
+                vec![number("used", *used), number("limit", *limit)]
+            }
+            KEYS => {
+                let users = fs::read_to_string("/proc/key-users").unwrap_or_default();
+                let (Some([keys, bytes]), Some(max_keys), Some(max_bytes)) = (
+                    key_user(&users, event.uid),
+                    numbers(MAX_KEYS).first().copied(),
+                    numbers(MAX_KEY_BYTES).first().copied(),
+                ) else {
+                    return Ok(None);
+                };
+                vec![
+                    number("used", keys),
+                    number("limit", max_keys),
+                    number("used_bytes", bytes),
+                    number("limit_bytes", max_bytes),
+                ]
+            }
+            _ => vec![number("used", event.used), number("limit", event.limit)],
+        };
+        figures.push(number("uid", event.uid.into()));
+        figures.push(number("refused", event.refused.into()));
+        Ok(Some(Signal {
+            scenario: scenario.into(),
+            netns: SHARED,
+            subject: event.subject(),
+            count: head.count,
+            figures,
+        }))
+    }
+}
+
+/// The numbers of a sysctl; none where there is no such.
+fn numbers(name: &str) -> Vec<u64> {
+    let text = fs::read_to_string(sysctl::path(name)).unwrap_or_default();
+    text.split_ascii_whitespace()
+        .map_while(|word| word.parse().ok())
+        .collect()
+}
+
+fn task_limit() -> Option<u64> {
+    let limits = [PID_MAX, THREADS_MAX].map(|name| numbers(name).first().copied());
+    limits.into_iter().flatten().min()
+}
+
+/// Keys and bytes in keys of a user: "1000: 9 8/8 3/200 40/20000" of proc_key_users(5).
+fn key_user(text: &str, uid: u32) -> Option<[u64; 2]> {
+    let line = text.lines().find_map(|line| {
+        let (user, rest) = line.split_once(':')?;
+        (user.trim().parse() == Ok(uid)).then_some(rest)
+    })?;
+    let quota = |at: usize| {
+        let word = line.split_ascii_whitespace().nth(at)?;
+        word.split_once('/')?.0.parse().ok()
+    };
+    Some([quota(2)?, quota(3)?])
+}
+
+impl Source for ProcLimitsSource {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.feed.fd()
+    }
+
+    /// Without a way to know the host's namespace: only empties the ring buffer.
+    fn drain(&mut self, _: &mut Vec<Signal>) -> Result<()> {
+        self.feed.drain().map(drop)
+    }
+
+    fn drain_in(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
+        for (scenario, head, body) in self.feed.drain()? {
+            let Some(event) = Event::parse(&body) else {
+                continue;
+            };
+            if let Some(mut signal) = self.signal(scenario, &head, &event)? {
+                signal.netns = namespaces.own();
+                out.push(signal);
+            }
+        }
+        Ok(())
+    }
+
+    fn hooks(&self) -> &[HookStatus] {
+        self.feed.status()
+    }
+
+    fn quiet(&mut self, _: NetnsCookie, scenario: &str, how_long: Duration) {
+        self.feed.quiet(SHARED, scenario, how_long);
+    }
+
+    fn after_change(&mut self, knob: &Knob) -> Result<()> {
+        if [PID_MAX, THREADS_MAX].contains(&knob.tunable.as_str()) {
+            self.watch_tasks();
+        }
+        Ok(())
+    }
+
+    /// How often a scenario was refused.
+    fn figure(&mut self, _: NetnsCookie, name: &str) -> Option<f64> {
+        let (number, _) = SCENARIOS.iter().find(|(_, scenario)| *scenario == name)?;
+        let bytes = self
+            .refusals
+            .as_ref()?
+            .lookup(&number.to_ne_bytes(), MapFlags::ANY)
+            .ok()??;
+        Some(u64::from_ne_bytes(bytes.try_into().ok()?) as f64)
+    }
+
+    fn map_bytes(&self) -> u64 {
+        self.feed.map_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn parses_any_bytes_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = Event::parse(&bytes);
+        }
+
+        #[test]
+        fn reads_any_text_without_panic(text in ".*", uid in any::<u32>()) {
+            let _ = key_user(&text, uid);
+        }
+    }
+
+    #[test]
+    fn parses_an_event() {
+        let mut body = [0; 48];
+        body[..8].copy_from_slice(&8192u64.to_ne_bytes());
+        body[8..16].copy_from_slice(&8193u64.to_ne_bytes());
+        body[16..20].copy_from_slice(&1000u32.to_ne_bytes());
+        body[20..24].copy_from_slice(&42u32.to_ne_bytes());
+        body[24] = 1;
+        body[32..36].copy_from_slice(b"code");
+        let event = Event::parse(&body).unwrap();
+        assert_eq!((event.used, event.limit, event.refused), (8192, 8193, true));
+        assert_eq!(event.subject(), "code (process 42 of user 1000)");
+    }
+
+    #[test]
+    fn finds_a_user_of_keys() {
+        let text =
+            "    0:     9 8/8 3/1000000 40/25000000\n 1000:   201 200/200 199/200 4000/20000\n";
+        assert_eq!(key_user(text, 1000), Some([199, 4000]));
+        assert_eq!(key_user(text, 0), Some([3, 40]));
+        assert_eq!(key_user(text, 7), None);
+        assert_eq!(key_user("0: 1 2/3\n", 0), None);
+    }
+
+    #[test]
+    fn this_host_has_limits_on_tasks() {
+        assert!(task_limit().unwrap() > 300);
+    }
+}
