@@ -16,7 +16,7 @@ pub struct Report {
     pub restored: Vec<(Knob, Value)>,
     /// Somebody else wrote them since; their value stands and is named.
     pub left: Vec<(Knob, Value)>,
-    /// The namespace is gone, its values with it.
+    /// The namespace or the device is gone, its values with it.
     pub gone: Vec<Knob>,
     /// They could not be restored, and why.
     pub failed: Vec<(Knob, String)>,
@@ -72,9 +72,9 @@ enum Whose {
 fn whose(namespaces: &mut Namespaces, original: &Original) -> Whose {
     match sysctl::read(namespaces, &original.knob) {
         Ok(now) if now == original.value => Whose::Original,
-        Ok(now) if original.ours.contains(&now) => Whose::Ours(now),
+        Ok(now) if original.is_ours(&now) => Whose::Ours(now),
         Ok(now) => Whose::Somebodys(now),
-        Err(Error::NetnsGone(_)) => Whose::Gone,
+        Err(Error::NetnsGone(_) | Error::DeviceGone(_)) => Whose::Gone,
         Err(error) => Whose::Unreadable(error.to_string()),
     }
 }
@@ -129,7 +129,7 @@ pub(crate) fn restore_these(
             }
             Whose::Gone => {
                 report.gone.push(knob);
-                (OriginalState::Gone, "the namespace is gone", None)
+                (OriginalState::Gone, "its namespace or device is gone", None)
             }
             Whose::Unreadable(why) => {
                 report.failed.push((knob, why));

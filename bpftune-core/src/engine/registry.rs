@@ -5,7 +5,7 @@ use std::{collections::HashMap, rc::Rc};
 use nix::sys::epoll::EpollFlags;
 
 use super::{Counts, Engine, Registered, Registration, onset::Baseline};
-use crate::{Error, Knob, Result, Signal, restore, trial::Plan};
+use crate::{Error, Knob, Result, Signal, restore, trial::Plan, tunable::covers};
 
 impl Engine {
     /// Takes a tuner in: its tunables are its own from now on, its source is waited for.
@@ -82,7 +82,7 @@ impl Engine {
             .into_iter()
             .map(|tunable| tunable.name.into_owned())
             .collect();
-        self.restore_only(|knob| owned.contains(&knob.tunable))?;
+        self.restore_only(|knob| owned.iter().any(|own| covers(own, &knob.tunable)))?;
         self.governor.unregister(name);
         Ok(())
     }
