@@ -3,6 +3,7 @@ use std::{env, ffi::OsString, path::PathBuf};
 
 /// Feature and folder.
 const TUNERS: &[(&str, &str)] = &[
+    ("CARGO_FEATURE_BLK_READAHEAD", "blk_readahead"),
     ("CARGO_FEATURE_TCP_BUFFER", "tcp_buffer"),
     ("CARGO_FEATURE_TCP_LISTEN", "tcp_listen"),
 ];

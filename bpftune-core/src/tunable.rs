@@ -124,7 +124,8 @@ pub(crate) fn covers(tunable: &str, name: &str) -> bool {
     loop {
         match (ours.next(), theirs.next()) {
             (None, None) => return true,
-            (Some(ours), Some(theirs)) if ours == theirs || (ours == "*" && !theirs.is_empty()) => {}
+            (Some(ours), Some(theirs)) if ours == theirs || (ours == "*" && !theirs.is_empty()) => {
+            }
             _ => return false,
         }
     }
@@ -242,7 +243,11 @@ mod tests {
             ("/sys/block/vda/queue/nr_requests", false),
             ("net.*", false),
         ] {
-            assert_eq!(tunable.is_meant_by(&glob.parse().unwrap()), wanted, "{glob}");
+            assert_eq!(
+                tunable.is_meant_by(&glob.parse().unwrap()),
+                wanted,
+                "{glob}"
+            );
         }
     }
 
@@ -250,9 +255,15 @@ mod tests {
     fn finds_the_devices_of_this_host() {
         let tunable = family("/sys/block/*/queue/scheduler");
         for name in tunable.instances() {
-            assert!(tunable.covers(&name) && sysctl::path(&name).exists(), "{name}");
+            assert!(
+                tunable.covers(&name) && sysctl::path(&name).exists(),
+                "{name}"
+            );
         }
         assert!(family("/sys/block/*/queue/no_such").instances().is_empty());
-        assert_eq!(family("net.core.somaxconn").instances(), ["net.core.somaxconn"]);
+        assert_eq!(
+            family("net.core.somaxconn").instances(),
+            ["net.core.somaxconn"]
+        );
     }
 }

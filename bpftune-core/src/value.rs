@@ -229,7 +229,16 @@ mod tests {
 
     #[test]
     fn refuses_what_is_neither_numbers_nor_a_word() {
-        for text in ["", " \n", "1 two 3", "two three", "99999999999999999999", "[]", "a;b", "-"] {
+        for text in [
+            "",
+            " \n",
+            "1 two 3",
+            "two three",
+            "99999999999999999999",
+            "[]",
+            "a;b",
+            "-",
+        ] {
             assert!(text.parse::<Value>().is_err(), "{text:?}");
             assert!(Value::shown(text).is_err(), "{text:?}");
         }
@@ -263,7 +272,8 @@ mod tests {
 
     #[test]
     fn knows_what_rounding_made() {
-        let between = |n: i64, old: i64, new: i64| Value::from(n).is_between(&old.into(), &new.into());
+        let between =
+            |n: i64, old: i64, new: i64| Value::from(n).is_between(&old.into(), &new.into());
         assert!(between(60, 128, 50) && between(100, 64, 101));
         assert!(!between(128, 128, 50) && !between(50, 128, 50) && !between(40, 128, 50));
         assert!(!Value::word("none").is_between(&1.into(), &3.into()));

@@ -1,6 +1,8 @@
 //! Tuners for `bpftune`, each in a folder of its own with its BPF program, each behind a cargo
 //! feature of its name. No tuner knows another.
 
+#[cfg(feature = "blk-readahead")]
+pub mod blk_readahead;
 #[cfg(feature = "tcp-buffer")]
 pub mod tcp_buffer;
 #[cfg(feature = "tcp-listen")]
@@ -15,6 +17,8 @@ pub type Load = fn() -> Result<Registration>;
 #[must_use]
 pub fn catalogue() -> Vec<Box<dyn Tuner>> {
     vec![
+        #[cfg(feature = "blk-readahead")]
+        Box::<blk_readahead::BlkReadahead>::default(),
         #[cfg(feature = "tcp-buffer")]
         Box::<tcp_buffer::TcpBuffer>::default(),
         #[cfg(feature = "tcp-listen")]
@@ -24,6 +28,8 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
 
 /// Every tuner of this build, by name.
 pub const ALL: &[(&str, Load)] = &[
+    #[cfg(feature = "blk-readahead")]
+    (blk_readahead::NAME, blk_readahead::load),
     #[cfg(feature = "tcp-buffer")]
     (tcp_buffer::NAME, tcp_buffer::load),
     #[cfg(feature = "tcp-listen")]

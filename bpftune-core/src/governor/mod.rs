@@ -191,8 +191,7 @@ impl Governor {
     /// A registered tunable.
     #[must_use]
     pub fn tunable(&self, name: &str) -> Option<&Tunable> {
-        self.registered(name)
-            .map(|registered| &registered.tunable)
+        self.registered(name).map(|registered| &registered.tunable)
     }
 
     /// Every registered tunable with its owner.
@@ -459,9 +458,9 @@ impl Governor {
         let limits = self
             .registered(&knob.tunable)
             .map(|registered| self.limits(registered, &knob.tunable));
-        let most = limits.as_ref().map_or(self.policy.changes_per_hour, |l| {
-            l.changes_per_hour.value
-        });
+        let most = limits
+            .as_ref()
+            .map_or(self.policy.changes_per_hour, |l| l.changes_per_hour.value);
         let most_turns = limits.map_or(self.policy.reversals_per_hour, |l| {
             l.reversals_per_hour.value
         });
