@@ -4,8 +4,15 @@ use std::{env, ffi::OsString, path::PathBuf};
 /// Feature and folder.
 const TUNERS: &[(&str, &str)] = &[
     ("CARGO_FEATURE_BLK_READAHEAD", "blk_readahead"),
+    ("CARGO_FEATURE_CONNTRACK", "conntrack"),
+    ("CARGO_FEATURE_IP_FRAG", "ip_frag"),
+    ("CARGO_FEATURE_NEIGH", "neigh"),
+    ("CARGO_FEATURE_NET_BACKLOG", "net_backlog"),
     ("CARGO_FEATURE_TCP_BUFFER", "tcp_buffer"),
+    ("CARGO_FEATURE_TCP_CONN", "tcp_conn"),
     ("CARGO_FEATURE_TCP_LISTEN", "tcp_listen"),
+    ("CARGO_FEATURE_TCP_PORTS", "tcp_ports"),
+    ("CARGO_FEATURE_UDP_BUFFER", "udp_buffer"),
 ];
 
 fn main() {

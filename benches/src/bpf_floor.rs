@@ -56,7 +56,7 @@ impl EmptyProgram {
     }
 }
 
-fn owned(descriptor: i32) -> Result<OwnedFd> {
+pub(crate) fn owned(descriptor: i32) -> Result<OwnedFd> {
     if descriptor < 0 {
         let why = IoError::from_raw_os_error(-descriptor);
         return Err(Error::doing("an empty BPF program")(why));

@@ -20,10 +20,13 @@
 //! Needs root and /dev/net/tun.
 
 pub mod bpf_floor;
+pub mod cases;
 pub mod daemon;
+pub mod elf;
 mod error;
 pub mod link;
 pub mod netns;
+pub mod network;
 pub mod result;
 pub mod scenario;
 pub mod svg;

@@ -243,7 +243,7 @@ impl Drop for Transfer {
 
 /// SO_LINGER 0: ports are free at once, and a process that is killed leaves no connection that would
 /// keep its namespace until TCP has given up on what was not sent.
-fn reset_on_close(stream: &TcpStream) -> nix::Result<()> {
+pub(crate) fn reset_on_close(stream: &TcpStream) -> nix::Result<()> {
     let linger = libc::linger {
         l_onoff: 1,
         l_linger: 0,

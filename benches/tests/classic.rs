@@ -247,6 +247,14 @@ fn goes_to_the_background() {
     );
 }
 
+/// The tuners of this build by their classic names, a line each.
+fn every_tuner() -> String {
+    let names = bpftune_tuners::ALL.iter();
+    names
+        .map(|(name, _)| name.replace('-', "_") + "\n")
+        .collect()
+}
+
 #[test]
 fn answers_every_query_by_socket_and_by_port() {
     need_root!();
@@ -266,7 +274,7 @@ fn answers_every_query_by_socket_and_by_port() {
             out
         };
         assert!(ask("help").contains("jstatus"));
-        assert_eq!(ask("tuners").trim(), "tcp_buffer");
+        assert_eq!(ask("tuners").trim(), every_tuner().trim());
         assert!(ask("tunables").contains("tcp_buffer net.ipv4.tcp_rmem"));
         let about: Json = serde_json::from_str(&ask("jtunables")).unwrap();
         assert!(about["tcp_buffer"]["net.ipv4.tcp_rmem"].is_string());
@@ -315,7 +323,7 @@ fn the_port_is_the_hosts_own_and_never_blocks() {
     asks.write_all(b"tuners\n").unwrap();
     let mut text = String::new();
     asks.read_to_string(&mut text).unwrap();
-    assert_eq!(text, "tcp_buffer\n");
+    assert_eq!(text, every_tuner());
     assert!(
         started.elapsed() < Duration::from_secs(1),
         "{:?}",

@@ -1,11 +1,6 @@
 //! The configuration files of a running daemon.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, time::Duration};
 
 use lab::{
     daemon::{Daemon, binary, command},
@@ -19,37 +14,6 @@ use nix::{
 mod common;
 
 use common::*;
-
-/// A directory of files that root alone can write.
-struct Files(tempfile::TempDir);
-
-impl Files {
-    fn new(text: &str) -> Files {
-        let files = Files(tempfile::tempdir().unwrap());
-        files.put("bpftune.toml", text);
-        files
-    }
-
-    /// Puts a file there whole, as a careful administrator does.
-    fn put(&self, name: &str, text: &str) {
-        let path = self.0.path().join(name);
-        let parent = path.parent().unwrap();
-        fs::create_dir_all(parent).unwrap();
-        fs::set_permissions(parent, fs::Permissions::from_mode(0o755)).unwrap();
-        let new = PathBuf::from(format!("{}.new", path.display()));
-        fs::write(&new, text).unwrap();
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o644)).unwrap();
-        fs::rename(new, path).unwrap();
-    }
-
-    fn args(&self) -> [&str; 2] {
-        ["--config-dir", self.path().to_str().unwrap()]
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
 
 fn start(link: &Link, files: &Files) -> Daemon {
     Daemon::start(&binary().unwrap(), &[&link.a, &link.b], &files.args()).unwrap()

@@ -103,11 +103,17 @@ fn tuners_rest_and_work_again() {
     let link = starved();
     let daemon = start(&link, &[]);
     ok(&daemon, &["disable", "tcp-buffer"]);
-    let state = |daemon: &Daemon| json_of(daemon, &["tuners", "--json"])[0]["state"].clone();
+    let tuner = |daemon: &Daemon| {
+        let all = json_of(daemon, &["tuners", "--json"]);
+        let mut all = all.as_array().expect("a list").iter();
+        let its = |tuner: &&Json| tuner["name"] == "tcp-buffer";
+        all.find(its).expect("it is in this build").clone()
+    };
+    let state = |daemon: &Daemon| tuner(daemon)["state"].clone();
     assert_eq!(state(&daemon), "disabled");
     let _running = transfer(&link);
     until("signals are seen", || {
-        json_of(&daemon, &["tuners", "--json"])[0]["signals"].as_u64() > Some(1)
+        tuner(&daemon)["signals"].as_u64() > Some(1)
     });
     std::thread::sleep(Duration::from_millis(500));
     assert!(restored(&link), "nothing is changed meanwhile");

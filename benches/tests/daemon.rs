@@ -152,23 +152,6 @@ fn where_the_reverter_is_killed_too_the_next_start_or_revert_restores() {
 }
 
 #[test]
-fn keeps_where_told_to_and_reverts_later() {
-    need_root!();
-    let link = starved();
-    let running = transfer(&link);
-    let mut daemon = start(&link, &["--keep"]);
-    until("both limits rise", || raised(&link));
-    running.stop().unwrap();
-    let state = daemon.state();
-    assert_eq!(daemon.stop(Signal::SIGTERM).unwrap(), Some(0));
-    assert!(raised(&link));
-    let next = Daemon::start_in(&binary().unwrap(), state, &[&link.a, &link.b], &[]).unwrap();
-    assert!(raised(&link), "the next run takes over");
-    drop(next);
-    assert!(restored(&link), "and restores the true start");
-}
-
-#[test]
 fn the_admins_word_stands_until_rearmed() {
     need_root!();
     let link = starved();
@@ -407,7 +390,10 @@ fn without_btf_every_hook_is_off_and_says_so() {
         .iter()
         .filter(|hook| hook["section"].as_str().unwrap().starts_with("tp_btf"))
         .collect();
-    assert_eq!(tracing.len(), 3);
+    assert!(
+        tracing.len() >= 3,
+        "tcp-buffer alone has three: {tracing:?}"
+    );
     for hook in tracing {
         assert!(
             hook["off"]

@@ -15,6 +15,8 @@
 //! * [`Engine`](engine::Engine): one epoll loop on one thread that ties them together.
 //! * [`config`]: the operator's files: what may change, how far and how often.
 //! * [`control`]: Varlink on a Unix socket.
+//! * `plugin` (feature `plugins`): tuners that are processes or rule files.
+//! * `daemon` (feature `daemon`): a `main` for tuners in a crate of their own.
 //! * [`bpf`]: loads BPF objects hook by hook, so that a refused hook costs only itself.
 //! * [`rounds`]: counters of a namespace, read again and again while something goes on there.
 //!
@@ -26,6 +28,8 @@ pub mod admin;
 pub mod bpf;
 pub mod config;
 pub mod control;
+#[cfg(feature = "daemon")]
+pub mod daemon;
 pub mod engine;
 mod error;
 pub mod governor;
@@ -34,7 +38,10 @@ pub mod learner;
 pub mod machine;
 pub mod near;
 pub mod netns;
+#[cfg(feature = "plugins")]
+pub mod plugin;
 pub mod privilege;
+mod psi;
 pub mod restore;
 pub mod reverter;
 pub mod rounds;
@@ -54,5 +61,5 @@ pub use machine::Machine;
 pub use netns::NetnsCookie;
 pub use signal::{Figure, Signal};
 pub use tunable::{Bound, Cost, Knob, Scope, Tunable};
-pub use tuner::{Proposal, Source, Tuner, Urgency, View};
+pub use tuner::{Lesson, Proposal, Reach, Source, Tuner, Urgency, View};
 pub use value::Value;

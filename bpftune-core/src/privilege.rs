@@ -19,6 +19,13 @@ pub const REQUIRED: &[(Capability, &str)] = &[
     ),
 ];
 
+/// What process plugins need beyond that.
+pub const FOR_PLUGINS: &[(Capability, &str)] = &[
+    (Capability::CAP_SETUID, "run plugins as users of their own"),
+    (Capability::CAP_SETGID, "run plugins as users of their own"),
+    (Capability::CAP_KILL, "end plugins"),
+];
+
 /// The needed capabilities that this process lacks.
 ///
 /// # Errors
@@ -38,7 +45,19 @@ pub fn missing() -> Result<Vec<(Capability, &'static str)>> {
 /// # Errors
 /// Where capset(2) or prctl(2) fails.
 pub fn drop_rest() -> Result<()> {
-    let keep: CapsHashSet = REQUIRED.iter().map(|&(cap, _)| cap).collect();
+    keep_only(REQUIRED.iter())
+}
+
+/// The same, and keeps [`FOR_PLUGINS`] too.
+///
+/// # Errors
+/// As [`drop_rest`].
+pub fn drop_rest_but_for_plugins() -> Result<()> {
+    keep_only(REQUIRED.iter().chain(FOR_PLUGINS))
+}
+
+fn keep_only<'a>(kept: impl Iterator<Item = &'a (Capability, &'static str)>) -> Result<()> {
+    let keep: CapsHashSet = kept.map(|&(cap, _)| cap).collect();
     nix::sys::prctl::set_no_new_privs().map_err(Error::system("cannot set no_new_privs"))?;
     caps::clear(None, CapSet::Ambient).map_err(capability_error)?;
     for cap in caps::read(None, CapSet::Bounding).map_err(capability_error)? {

@@ -91,6 +91,17 @@ pub fn restore(journal: &mut Journal, namespaces: &mut Namespaces) -> Result<Rep
     Ok(restore_these(originals, journal, namespaces))
 }
 
+/// The same after an unclean end: what an earlier run kept on purpose, and the last one did not change, stays.
+///
+/// # Errors
+/// Where the journal cannot be read.
+pub fn restore_after_crash(journal: &mut Journal, namespaces: &mut Namespaces) -> Result<Report> {
+    if let Err(error) = journal.keep_adopted() {
+        tracing::warn!("{error}");
+    }
+    restore(journal, namespaces)
+}
+
 /// The same for some originals only.
 pub(crate) fn restore_these(
     originals: Vec<Original>,

@@ -5,7 +5,8 @@
 //! namespace first: see [`Namespaces`]. Files of sysfs are the host's.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Component, Path, PathBuf},
 };
 
@@ -74,7 +75,7 @@ pub fn read(namespaces: &mut Namespaces, knob: &Knob) -> Result<Value> {
         source,
     };
     let file = checked(&knob.tunable).map_err(unreadable)?;
-    let text = match namespaces.within(knob.netns, || fs::read_to_string(&file))? {
+    let text = match namespaces.within(knob.netns, || text(&file))? {
         Err(error) if is_file(&knob.tunable) && is_gone(&file, &error) => {
             return Err(Error::DeviceGone(file));
         }
@@ -87,6 +88,22 @@ pub fn read(namespaces: &mut Namespaces, knob: &Knob) -> Result<Value> {
         ))
     })
 }
+
+/// A sysctl's text. The kernel gives all of it to one read(2) that has room, and nothing to the next; asking for the
+/// file's size and for its end would cost as much again.
+fn text(file: &Path) -> io::Result<String> {
+    let mut file = fs::File::open(file)?;
+    let mut text = vec![0; ROOM];
+    let length = file.read(&mut text)?;
+    text.truncate(length);
+    if length == ROOM {
+        file.read_to_end(&mut text)?;
+    }
+    String::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// More than any row of numbers needs.
+const ROOM: usize = 512;
 
 /// Writes a knob and reads it back.
 ///
@@ -137,6 +154,15 @@ mod tests {
         );
         let scheduler = "/sys/block/mmcblk0.1/queue/scheduler";
         assert_eq!(path(scheduler), PathBuf::from(scheduler));
+    }
+
+    #[test]
+    fn long_texts_are_read_whole() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for length in [0, 5, ROOM - 1, ROOM, ROOM + 1, 3 * ROOM] {
+            fs::write(file.path(), "7".repeat(length)).unwrap();
+            assert_eq!(text(file.path()).unwrap().len(), length);
+        }
     }
 
     #[test]

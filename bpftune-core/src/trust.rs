@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::Read,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -121,16 +121,15 @@ impl TrustedDir {
         Ok(names)
     }
 
-    /// Reads a file inside, at most `most` bytes and one. `None` where it does not exist.
+    /// Opens a regular file inside for reading. `None` where it does not exist.
     ///
     /// # Errors
-    /// What is not to be trusted, or cannot be read, for a person.
-    pub fn read(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, String> {
+    /// What is not to be trusted, or cannot be opened, for a person.
+    pub fn open(&self, name: &str) -> Result<Option<(File, FileStat)>, String> {
         let path = self.path.join(name);
         // Without O_NONBLOCK a FIFO would stop us.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let cannot =
-            |error: io::Error| format!("cannot read {}: {error}", self.path.join(name).display());
+        let cannot = |errno: Errno| format!("cannot open {}: {errno}", path.display());
         let fd = match openat(self.fd.as_fd(), name, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::ENOENT) => return Ok(None),
@@ -140,18 +139,28 @@ impl TrustedDir {
                     path.display()
                 ));
             }
-            Err(errno) => return Err(cannot(errno.into())),
+            Err(errno) => return Err(cannot(errno)),
         };
-        let stat = fstat(&fd).map_err(|errno| cannot(errno.into()))?;
+        let stat = fstat(&fd).map_err(cannot)?;
         if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
             return Err(format!("{} is no regular file", path.display()));
         }
         self.trust.check(&path, &stat)?;
+        Ok(Some((File::from(fd), stat)))
+    }
+
+    /// Reads a file inside, at most `most` bytes and one. `None` where it does not exist.
+    ///
+    /// # Errors
+    /// What is not to be trusted, or cannot be read, for a person.
+    pub fn read(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, String> {
+        let Some((file, _)) = self.open(name)? else {
+            return Ok(None);
+        };
         let mut bytes = Vec::new();
-        File::from(fd)
-            .take(most + 1)
+        file.take(most + 1)
             .read_to_end(&mut bytes)
-            .map_err(cannot)?;
+            .map_err(|error| format!("cannot read {}: {error}", self.path.join(name).display()))?;
         Ok(Some(bytes))
     }
 }

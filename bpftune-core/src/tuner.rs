@@ -1,6 +1,12 @@
 //! What a tuner is, and what it may see and say.
 
-use std::{os::fd::BorrowedFd, time::Duration};
+use std::{
+    collections::BTreeSet,
+    os::fd::BorrowedFd,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::Value as Json;
 
 use crate::{
     Knob, Machine, NetnsCookie, Result, Signal, Tunable, Value,
@@ -35,7 +41,8 @@ pub trait Tuner {
         Err(format!("{} has no learner to choose", self.name()))
     }
 
-    /// Takes the operator's learner, which [`check_learner`](Tuner::check_learner) found good, or its own again.
+    /// Takes the operator's learner, which [`check_learner`](Tuner::check_learner) found good, or its own again. What it
+    /// learned with another is forgotten.
     fn set_learner(&mut self, learner: Option<&Spec>) {
         let _ = learner;
     }
@@ -73,11 +80,43 @@ pub trait Tuner {
         let _ = (proposal, decision);
     }
 
+    /// The name and version of what learns about this tunable, "thompson/1", where that is worth to be kept over a
+    /// restart. What another one learned is dropped. [`Learners::name`](crate::learner::Learners::name) has it.
+    fn learns(&self, tunable: &str) -> Option<String> {
+        let _ = tunable;
+        None
+    }
+
+    /// What it learned since the last call, knob by knob; the engine keeps it in the journal. Asked after changes and
+    /// trials, at the end, and else at most every ten seconds.
+    fn learned(&mut self) -> Vec<Lesson> {
+        Vec::new()
+    }
+
+    /// Goes on from what an earlier run learned. Called before the first signal of a namespace that the knob is in, and
+    /// only where kernel, hardware, the configuration and [`learns`](Tuner::learns) are as they were.
+    ///
+    /// # Errors
+    /// Why it is of no use: it is dropped, and the log says so.
+    fn recall(&mut self, lesson: &Lesson) -> Result<(), String> {
+        let _ = lesson;
+        Ok(())
+    }
+
     /// The host is short of memory (PSI): what can be given back? Called at most every two seconds.
     fn on_memory_pressure(&mut self, view: &dyn View) -> Vec<Proposal> {
         let _ = view;
         Vec::new()
     }
+}
+
+/// What a tuner learned about a knob.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lesson {
+    /// The knob.
+    pub knob: Knob,
+    /// All of it, in the tuner's own words; [`Tuner::learns`] names their version.
+    pub state: Json,
 }
 
 /// What a tuner may look at.
@@ -91,8 +130,24 @@ pub trait View {
     /// The host's own namespace, where global tunables live.
     fn host_netns(&self) -> NetnsCookie;
 
+    /// The time, for [learners](crate::learner::Input::at): since 1970, so that it goes on over a restart.
+    fn now(&self) -> Duration {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+    }
+
     /// The knobs that differ from the value they had before the first change, with that value.
     fn changed(&self) -> Vec<(Knob, Value)>;
+
+    /// A knob's value before its first change; `None` where it was not changed.
+    fn original(&self, knob: &Knob) -> Option<Value> {
+        let changed = self.changed().into_iter();
+        changed
+            .filter(|(changed, _)| changed == knob)
+            .map(|(_, value)| value)
+            .next()
+    }
 }
 
 /// A change that a tuner wants.
@@ -118,6 +173,17 @@ pub enum Urgency {
     Harm,
 }
 
+/// Where a source that acts by itself may do so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Every tunable of its tuner may change: the mode is auto, the operator denies none, and nobody paused it.
+    pub acts: bool,
+    /// The only namespaces; `None` for all.
+    pub only: Option<BTreeSet<NetnsCookie>>,
+    /// Namespaces in which somebody else wrote one of its tunables.
+    pub except: BTreeSet<NetnsCookie>,
+}
+
 /// Where a tuner's signals come from: a file descriptor for the engine's epoll set.
 pub trait Source {
     /// Readable when there is something to drain.
@@ -137,6 +203,32 @@ pub trait Source {
 
     /// Each hook, and if it is off, why.
     fn hooks(&self) -> &[HookStatus];
+
+    /// Whether its BPF programs do more than watch, such as choosing something for each connection. Then it is told
+    /// where they may, and does nothing before.
+    fn acts_itself(&self) -> bool {
+        false
+    }
+
+    /// Where its programs may act from now on. Only asked of those that [act themselves](Source::acts_itself).
+    ///
+    /// # Errors
+    /// Where the programs cannot be told; nothing may be done then.
+    fn reach(&mut self, reach: &Reach) -> Result<()> {
+        let _ = reach;
+        Ok(())
+    }
+
+    /// Pressure triggers of its own (/proc/pressure), at most 15. The engine waits for each in its own
+    /// epoll set, for the kernel tells of a stall once: a set within a set would lose it.
+    fn pressure(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
+    }
+
+    /// One of [`pressure`](Self::pressure) has fired, counted from 0.
+    fn pressed(&mut self, which: usize, out: &mut Vec<Signal>) {
+        let _ = (which, out);
+    }
 
     /// Asks for silence about this scenario in this namespace for a while: nothing can be done about
     /// it now. A source may ignore it.

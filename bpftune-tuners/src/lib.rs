@@ -3,10 +3,30 @@
 
 #[cfg(feature = "blk-readahead")]
 pub mod blk_readahead;
+#[cfg(any(feature = "net-backlog", feature = "udp-buffer"))]
+mod bursts;
+#[cfg(feature = "conntrack")]
+pub mod conntrack;
+#[cfg(feature = "ip-frag")]
+pub mod ip_frag;
+#[cfg(feature = "neigh")]
+pub mod neigh;
+#[cfg(feature = "net-backlog")]
+pub mod net_backlog;
+#[cfg(any(feature = "tcp-listen", feature = "udp-buffer"))]
+mod reach;
 #[cfg(feature = "tcp-buffer")]
 pub mod tcp_buffer;
+#[cfg(feature = "tcp-conn")]
+pub mod tcp_conn;
 #[cfg(feature = "tcp-listen")]
 pub mod tcp_listen;
+#[cfg(feature = "tcp-ports")]
+pub mod tcp_ports;
+#[cfg(test)]
+mod testing;
+#[cfg(feature = "udp-buffer")]
+pub mod udp_buffer;
 
 use bpftune_core::{Result, Tuner, engine::Registration};
 
@@ -19,10 +39,24 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
     vec![
         #[cfg(feature = "blk-readahead")]
         Box::<blk_readahead::BlkReadahead>::default(),
+        #[cfg(feature = "conntrack")]
+        Box::<conntrack::Conntrack>::default(),
+        #[cfg(feature = "ip-frag")]
+        Box::<ip_frag::IpFrag>::default(),
+        #[cfg(feature = "neigh")]
+        Box::<neigh::Neigh>::default(),
+        #[cfg(feature = "net-backlog")]
+        Box::<net_backlog::NetBacklog>::default(),
         #[cfg(feature = "tcp-buffer")]
         Box::<tcp_buffer::TcpBuffer>::default(),
+        #[cfg(feature = "tcp-conn")]
+        Box::<tcp_conn::TcpConn>::default(),
         #[cfg(feature = "tcp-listen")]
         Box::<tcp_listen::TcpListen>::default(),
+        #[cfg(feature = "tcp-ports")]
+        Box::<tcp_ports::TcpPorts>::default(),
+        #[cfg(feature = "udp-buffer")]
+        Box::<udp_buffer::UdpBuffer>::default(),
     ]
 }
 
@@ -30,8 +64,22 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
 pub const ALL: &[(&str, Load)] = &[
     #[cfg(feature = "blk-readahead")]
     (blk_readahead::NAME, blk_readahead::load),
+    #[cfg(feature = "conntrack")]
+    (conntrack::NAME, conntrack::load),
+    #[cfg(feature = "ip-frag")]
+    (ip_frag::NAME, ip_frag::load),
+    #[cfg(feature = "neigh")]
+    (neigh::NAME, neigh::load),
+    #[cfg(feature = "net-backlog")]
+    (net_backlog::NAME, net_backlog::load),
     #[cfg(feature = "tcp-buffer")]
     (tcp_buffer::NAME, tcp_buffer::load),
+    #[cfg(feature = "tcp-conn")]
+    (tcp_conn::NAME, tcp_conn::load),
     #[cfg(feature = "tcp-listen")]
     (tcp_listen::NAME, tcp_listen::load),
+    #[cfg(feature = "tcp-ports")]
+    (tcp_ports::NAME, tcp_ports::load),
+    #[cfg(feature = "udp-buffer")]
+    (udp_buffer::NAME, udp_buffer::load),
 ];

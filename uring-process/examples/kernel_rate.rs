@@ -1,17 +1,18 @@
 //! What a process costs by the kernel's own operation, beside vfork, posix_spawn and the executor of stock kernels.
 //!
 //! For a kernel that has the operation: `cargo xtask vm rate`. Rivals take turns in each round; a ratio is that of one
-//! round, so what the machine does at the moment falls out.
+//! round, so what the machine does at the moment falls out. An executor is chosen once a process, so each of
+//! `uring-process` has a process of its own, which works when it is told to.
 
 use std::{
     ffi::{CString, c_char, c_int, c_void},
-    fs, io,
-    os::unix::fs::PermissionsExt,
+    io::{self, Read, Write},
+    process::{ChildStdin, ChildStdout, Stdio},
     ptr::{null, null_mut},
     time::Instant,
 };
 
-use io_uring::{IoUring, squeue::Entry};
+use io_uring::IoUring;
 use uring_process::{
     Command, ExecPlan,
     ring::{Event, Spawner},
@@ -26,13 +27,8 @@ const EACH: usize = 128;
 const ROUNDS: usize = 25;
 const BATCH: usize = 32;
 
-/// The x86-64 program that ends with 0 at once: an ELF header, a program header, three instructions.
-const EXIT: &[u8] =
-    b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0\x78\0\x40\0\0\0\0\0\
-    \x40\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x40\0\x38\0\x01\0\0\0\0\0\0\0\
-    \x01\0\0\0\x05\0\0\0\0\0\0\0\0\0\0\0\0\0\x40\0\0\0\0\0\0\0\x40\0\0\0\0\0\
-    \x81\0\0\0\0\0\0\0\x81\0\0\0\0\0\0\0\0\x10\0\0\0\0\0\0\
-    \x31\xff\xb8\x3c\0\0\0\x0f\x05";
+/// In the machine, a static program that exits at once.
+const PROGRAM: &str = "/bin/true";
 
 fn reap() -> io::Result<()> {
     let mut status = 0;
@@ -51,18 +47,19 @@ fn checked(result: i32) -> io::Result<()> {
     }
 }
 
+/// The bare ways.
 struct Bench {
     program: CString,
+    argv: [*const c_char; 2],
     envp: [*const c_char; 1],
     stack: Vec<u128>,
     number: OpCode,
     ring: IoUring,
-    plan: ExecPlan,
-    spawner_ring: IoUring,
-    spawner: Spawner,
+    helpers: [Helper; 2],
 }
 
 impl Bench {
+    /// Returns when the child has executed.
     fn vfork(&mut self) -> io::Result<()> {
         extern "C" fn child(program: *mut c_void) -> c_int {
             let program: *const c_char = program.cast();
@@ -82,7 +79,7 @@ impl Bench {
         if pid < 0 {
             return Err(io::Error::last_os_error());
         }
-        reap()
+        Ok(())
     }
 
     fn posix_spawn(&mut self) -> io::Result<()> {
@@ -103,35 +100,65 @@ impl Bench {
         reap()
     }
 
-    fn operation(&mut self, batch: usize) -> io::Result<()> {
-        let argv = [self.program.as_ptr(), null()];
-        let entry: Entry = opcode::Process::new(self.number, libc::AT_FDCWD, self.program.as_ptr())
-            .argv(argv.as_ptr())
+    /// Pushes entries of the operation.
+    fn push(&mut self, batch: usize) -> io::Result<()> {
+        let entry = opcode::Process::new(self.number, libc::AT_FDCWD, self.program.as_ptr())
+            .argv(self.argv.as_ptr())
             .envp(self.envp.as_ptr())
             .build();
         for _ in 0..batch {
-            // SAFETY: what the entry points at lives until all completions are here.
+            // SAFETY: what the entry points at lives as long as this.
             unsafe { self.ring.submission().push(&entry) }.map_err(io::Error::other)?;
         }
-        let mut done = 0;
-        while done < batch {
-            self.ring.submit_and_wait(1)?;
+        Ok(())
+    }
+
+    /// Submits what was pushed, and waits until all are reaped.
+    fn finish(&mut self, batch: usize) -> io::Result<()> {
+        let mut due = batch;
+        while due > 0 {
+            self.ring.submit_and_wait(due)?;
             for completion in self.ring.completion() {
                 checked(completion.result())?;
-                done += 1;
+                due -= 1;
             }
         }
         (0..batch).try_for_each(|_| reap())
     }
 
-    fn stock(&mut self, batch: usize) -> io::Result<()> {
+    fn operation(&mut self, batch: usize) -> io::Result<()> {
+        self.push(batch)?;
+        self.finish(batch)
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        self.push(1)?;
+        self.ring.submit().map(drop)
+    }
+}
+
+/// What a helper does: a plan on a ring, by whatever executor it was given.
+struct Library {
+    plan: ExecPlan,
+    ring: IoUring,
+    spawner: Spawner,
+}
+
+impl Library {
+    /// Hands the starts over: they are on their way from here on.
+    fn begin(&mut self, batch: usize) -> io::Result<()> {
         for _ in 0..batch {
             self.spawner.submit(&self.plan)?;
         }
+        self.spawner.push(&mut self.ring.submission());
+        Ok(())
+    }
+
+    /// Follows all to their ends.
+    fn finish(&mut self) -> io::Result<()> {
         while self.spawner.in_flight() > 0 {
-            self.spawner.push(&mut self.spawner_ring.submission());
-            self.spawner_ring.submit_and_wait(1)?;
-            for completion in self.spawner_ring.completion() {
+            self.ring.submit_and_wait(1)?;
+            for completion in self.ring.completion() {
                 self.spawner
                     .complete(completion.user_data(), completion.result());
             }
@@ -140,20 +167,208 @@ impl Bench {
                     return Err(error.into());
                 }
             }
+            self.spawner.push(&mut self.ring.submission());
+        }
+        Ok(())
+    }
+
+    fn ring(&mut self, batch: usize) -> io::Result<()> {
+        self.begin(batch)?;
+        self.finish()
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        self.begin(1)?;
+        self.ring.submit().map(drop)
+    }
+
+    fn blocking(&mut self) -> io::Result<()> {
+        match self.plan.spawn()?.wait()?.success() {
+            true => Ok(()),
+            false => Err(io::Error::other("a child failed")),
+        }
+    }
+
+    /// A byte in is the number at a time, or one of the constants below; the time that [`EACH`] processes took goes out.
+    fn serve() -> io::Result<()> {
+        let ring = a_ring()?;
+        let mut library = Self {
+            plan: Command::new(PROGRAM).env_clear().plan()?,
+            spawner: Spawner::new(&ring, 1)?,
+            ring,
+        };
+        let mut what = [0];
+        while io::stdin().read(&mut what)? == 1 {
+            let time = match what[0] {
+                BLOCKING => timed(|| library.blocking(), 1)?,
+                HELD_UP => held_up(&mut library, Self::submit, Self::finish)?,
+                batch => timed(|| library.ring(batch.into()), batch.into())?,
+            };
+            io::stdout().write_all(&time.to_ne_bytes())?;
+            io::stdout().flush()?;
         }
         Ok(())
     }
 }
 
-type Rival = (&'static str, usize, fn(&mut Bench) -> io::Result<()>);
+/// To a helper: by the blocking door.
+const BLOCKING: u8 = 0;
+/// To a helper: only until the start is on its way.
+const HELD_UP: u8 = 255;
 
-const RIVALS: [Rival; 6] = [
-    ("vfork + exec", 1, Bench::vfork),
-    ("posix_spawn", 1, Bench::posix_spawn),
-    ("the operation, alone", 1, |b| b.operation(1)),
-    ("the operation, 32 an enter", BATCH, |b| b.operation(BATCH)),
-    ("executor clone3, alone", 1, |b| b.stock(1)),
-    ("executor clone3, 32 at a time", BATCH, |b| b.stock(BATCH)),
+struct Helper {
+    input: ChildStdin,
+    output: ChildStdout,
+}
+
+impl Helper {
+    fn new(executor: &str) -> io::Result<Self> {
+        let mut child = std::process::Command::new(std::env::current_exe()?)
+            .arg("serve")
+            .env("URING_PROCESS_FORCE", executor)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        match (child.stdin.take(), child.stdout.take()) {
+            (Some(input), Some(output)) => Ok(Self { input, output }),
+            _ => Err(io::Error::other("no pipes")),
+        }
+    }
+
+    /// Seconds that [`EACH`] processes took.
+    fn work(&mut self, batch: u8) -> io::Result<f64> {
+        self.input.write_all(&[batch])?;
+        let mut time = [0; 8];
+        self.output.read_exact(&mut time)?;
+        Ok(f64::from_ne_bytes(time))
+    }
+}
+
+/// As one thread uses it best.
+fn a_ring() -> io::Result<IoUring> {
+    IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .build(256)
+}
+
+/// Seconds that [`EACH`] processes took.
+fn timed(mut each: impl FnMut() -> io::Result<()>, batch: usize) -> io::Result<f64> {
+    let begin = Instant::now();
+    (0..EACH / batch).try_for_each(|_| each())?;
+    Ok(begin.elapsed().as_secs_f64())
+}
+
+/// Seconds that [`EACH`] calls of `start` took, not what comes after each.
+fn held_up<T>(
+    bench: &mut T,
+    start: fn(&mut T) -> io::Result<()>,
+    finish: fn(&mut T) -> io::Result<()>,
+) -> io::Result<f64> {
+    let mut time = 0.0;
+    for _ in 0..EACH {
+        time += timed(|| start(bench), EACH)?;
+        finish(bench)?;
+    }
+    Ok(time)
+}
+
+struct Rival {
+    name: &'static str,
+    run: fn(&mut Bench) -> io::Result<f64>,
+    /// The rows of vfork and of the stock executor that are of the same kind.
+    vfork: usize,
+    stock: usize,
+}
+
+const KERNEL: usize = 0;
+const CLONE3: usize = 1;
+
+const RIVALS: [Rival; 14] = [
+    Rival {
+        name: "vfork + exec",
+        run: |b| timed(|| b.vfork().and_then(|()| reap()), 1),
+        vfork: 0,
+        stock: 7,
+    },
+    Rival {
+        name: "posix_spawn",
+        run: |b| timed(|| b.posix_spawn(), 1),
+        vfork: 0,
+        stock: 9,
+    },
+    Rival {
+        name: "the operation, one at a time",
+        run: |b| timed(|| b.operation(1), 1),
+        vfork: 0,
+        stock: 7,
+    },
+    Rival {
+        name: "the operation, 32 an enter",
+        run: |b| timed(|| b.operation(BATCH), BATCH),
+        vfork: 0,
+        stock: 8,
+    },
+    Rival {
+        name: "executor kernel, one at a time",
+        run: |b| b.helpers[KERNEL].work(1),
+        vfork: 0,
+        stock: 7,
+    },
+    Rival {
+        name: "executor kernel, 32 at a time",
+        run: |b| b.helpers[KERNEL].work(BATCH as u8),
+        vfork: 0,
+        stock: 8,
+    },
+    Rival {
+        name: "executor kernel, spawn and wait",
+        run: |b| b.helpers[KERNEL].work(BLOCKING),
+        vfork: 0,
+        stock: 9,
+    },
+    Rival {
+        name: "executor clone3, one at a time",
+        run: |b| b.helpers[CLONE3].work(1),
+        vfork: 0,
+        stock: 7,
+    },
+    Rival {
+        name: "executor clone3, 32 at a time",
+        run: |b| b.helpers[CLONE3].work(BATCH as u8),
+        vfork: 0,
+        stock: 8,
+    },
+    Rival {
+        name: "executor clone3, spawn and wait",
+        run: |b| b.helpers[CLONE3].work(BLOCKING),
+        vfork: 0,
+        stock: 9,
+    },
+    Rival {
+        name: "caller held up: vfork + exec",
+        run: |b| held_up(b, Bench::vfork, |_| reap()),
+        vfork: 10,
+        stock: 13,
+    },
+    Rival {
+        name: "caller held up: the operation",
+        run: |b| held_up(b, Bench::submit, |b| b.finish(1)),
+        vfork: 10,
+        stock: 13,
+    },
+    Rival {
+        name: "caller held up: executor kernel",
+        run: |b| b.helpers[KERNEL].work(HELD_UP),
+        vfork: 10,
+        stock: 13,
+    },
+    Rival {
+        name: "caller held up: executor clone3",
+        run: |b| b.helpers[CLONE3].work(HELD_UP),
+        vfork: 10,
+        stock: 13,
+    },
 ];
 
 fn quartiles(mut values: Vec<f64>) -> (f64, f64, f64) {
@@ -163,57 +378,57 @@ fn quartiles(mut values: Vec<f64>) -> (f64, f64, f64) {
 }
 
 fn main() -> io::Result<()> {
+    if std::env::args().nth(1).is_some_and(|word| word == "serve") {
+        return Library::serve();
+    }
     let found = discovery::get(&Candidates::default()).map_err(io::Error::other)?;
     let Some(number) = found.process else {
         println!("SKIP: this kernel has no process operation");
         return Ok(());
     };
-    let path = std::env::temp_dir().join("kernel_rate_exit");
-    fs::write(&path, EXIT)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-    let spawner_ring = IoUring::new(256)?;
+    let program = CString::new(PROGRAM)?;
     let mut bench = Bench {
-        program: CString::new(path.as_os_str().as_encoded_bytes())?,
+        argv: [program.as_ptr(), null()],
+        program,
         envp: [null()],
         stack: vec![0; 4096],
         number,
-        ring: IoUring::new(64)?,
-        plan: Command::new(&path).env_clear().plan()?,
-        spawner: Spawner::new(&spawner_ring, 1)?,
-        spawner_ring,
+        ring: a_ring()?,
+        helpers: [Helper::new("kernel")?, Helper::new("clone3")?],
     };
+    bench.ring.submitter().register_files_sparse(BATCH as u32)?;
     let mut times = vec![Vec::new(); RIVALS.len()];
     for round in 0..=ROUNDS {
         for at in 0..RIVALS.len() {
             // In another order each round; the first warms up.
             let at = (at + round) % RIVALS.len();
-            let (_, batch, run) = RIVALS[at];
-            let begin = Instant::now();
-            for _ in 0..EACH / batch {
-                run(&mut bench)?;
-            }
+            let time = (RIVALS[at].run)(&mut bench)?;
             if round > 0 {
-                times[at].push(begin.elapsed().as_secs_f64() * 1e6 / EACH as f64);
+                times[at].push(time * 1e6 / EACH as f64);
             }
         }
     }
-    fs::remove_file(&path)?;
     let against = |mine: usize, other: usize| {
         let ratios = times[mine].iter().zip(&times[other]).map(|(a, b)| a / b);
         let (low, median, high) = quartiles(ratios.collect());
         format!("{median:.2} ({low:.2} to {high:.2})")
     };
     println!(
-        "| way, from the call to the child reaped | median, µs | of vfork + exec | of clone3, as many at a time |"
+        "| way, from the call to the child reaped, or as long as the caller is held up | median, µs | of vfork + exec | of clone3, the same way |"
     );
     println!("|---|---|---|---|");
-    for (at, (name, batch, _)) in RIVALS.iter().enumerate() {
-        let stock = if *batch == 1 { 4 } else { 5 };
+    for (
+        at,
+        Rival {
+            name, vfork, stock, ..
+        },
+    ) in RIVALS.iter().enumerate()
+    {
         let (_, median, _) = quartiles(times[at].clone());
         println!(
             "| {name} | {median:.0} | {} | {} |",
-            against(at, 0),
-            against(at, stock)
+            against(at, *vfork),
+            against(at, *stock)
         );
     }
     println!(

@@ -17,9 +17,18 @@ pub(crate) trait World {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Start<E> {
+    /// To be waited for anew.
     Open,
+    /// Still waited for, whatever has come.
+    Early,
+    /// There is a process by now; whether the program runs is open.
+    Made,
+    /// There is a process, and the program runs.
     Running,
+    /// The process is about to end.
     Failed(E),
+    /// There is no process.
+    Gone(E),
 }
 
 /// What became of the process.
@@ -48,6 +57,8 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Machine {
     state: State,
+    /// There is a process, whose end can be waited for.
+    made: bool,
     ended: bool,
     /// A wait that has been handed out and not come back: what it is about must stay.
     start_armed: bool,
@@ -55,9 +66,19 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// Of a process that there is.
     pub(crate) fn new() -> Self {
         Self {
+            made: true,
+            ..Self::asked()
+        }
+    }
+
+    /// Of a process that somebody is asked to make.
+    pub(crate) fn asked() -> Self {
+        Self {
             state: State::Open,
+            made: false,
             ended: false,
             start_armed: false,
             end_armed: false,
@@ -67,7 +88,7 @@ impl Machine {
     /// What to wait for now that is not waited for yet. From here on it counts as waited for.
     pub(crate) fn arm(&mut self) -> impl Iterator<Item = Signal> + use<> {
         let start = self.state == State::Open && !self.start_armed;
-        let end = !self.ended && !self.end_armed;
+        let end = self.made && !self.ended && !self.end_armed;
         self.start_armed |= start;
         self.end_armed |= end;
         start
@@ -98,14 +119,22 @@ impl Machine {
             None
         };
         if self.state == State::Open {
-            match world.start() {
+            let start = world.start();
+            self.made |= matches!(start, Start::Made | Start::Running);
+            match start {
                 Start::Failed(error) => {
                     self.state = State::Failed;
                     tell(News::Failed(error));
                 }
+                Start::Gone(error) => {
+                    self.state = State::Failed;
+                    self.ended = true;
+                    tell(News::Failed(error));
+                }
+                Start::Early => self.start_armed = true,
                 // Over, and it has reported no failure.
-                Start::Open if status.is_none() => {}
-                Start::Open | Start::Running => {
+                Start::Open | Start::Made if status.is_none() => {}
+                Start::Open | Start::Made | Start::Running => {
                     self.state = State::Running;
                     tell(News::Running);
                 }

@@ -2,7 +2,8 @@
 //!
 //! A slot is used again only when the kernel has cleared [`Job::held`]: until then a child may run
 //! on its stack. Whatever the caller does with handles, a slot that is dropped too early waits in
-//! [`POOL`] for that moment, and keeps alive what its child reads.
+//! [`POOL`] for that moment, and keeps alive what its child reads. The same for a [`Request`] of the
+//! kernel's own operation, whose word the kernel writes when it is done.
 
 use std::{
     io,
@@ -17,6 +18,8 @@ use std::{
 use crate::{
     child::{Job, Move},
     plan::ExecPlan,
+    ring::orphans,
+    start::Request,
 };
 
 /// Bytes of stack of a child, beside its guard page. It uses about one page of it.
@@ -56,6 +59,7 @@ struct Inner {
     stack: Option<Stack>,
     /// From `Box::into_raw`: no reference is held while a child may write to it.
     job: NonNull<Job>,
+    request: Option<Request>,
     /// The child's map; kept for its capacity.
     map: Vec<Move>,
     /// The child's ends of pipes: in a shared table they must stay open.
@@ -78,9 +82,23 @@ impl Drop for Inner {
 }
 
 impl Inner {
+    fn new() -> Self {
+        Self {
+            stack: None,
+            job: NonNull::from(Box::leak(Box::new(Job::idle()))),
+            request: None,
+            map: Vec::new(),
+            ends: Vec::new(),
+            plan: None,
+            generation: 0,
+            waits: 0,
+        }
+    }
+
     fn is_held(&self) -> bool {
         // SAFETY: the job lives as long as this; the word is atomic.
-        unsafe { (*self.job.as_ptr()).held.load(Ordering::Acquire) != 0 }
+        let by_child = unsafe { (*self.job.as_ptr()).held.load(Ordering::Acquire) != 0 };
+        by_child || self.request.as_ref().is_some_and(Request::is_open)
     }
 
     /// The child has let go of it.
@@ -89,6 +107,10 @@ impl Inner {
             // The kernel wakes one of them. Another would take the wake-up of a later child.
             // SAFETY: the job lives as long as this.
             wake_all(unsafe { &(*self.job.as_ptr()).held });
+        }
+        // Of a program that runs and that nobody got to know.
+        if let Some(pidfd) = self.request.as_mut().and_then(Request::take_pidfd) {
+            orphans::adopt(pidfd);
         }
         self.ends.clear();
         self.map.clear();
@@ -136,27 +158,33 @@ impl Pool {
 impl Slot {
     /// A slot with a stack, for a child that shares our memory.
     pub(crate) fn acquire() -> io::Result<Self> {
-        let found = {
-            let mut pool = pool();
-            pool.sweep();
-            pool.free.pop()
-        };
-        let mut inner = match found {
-            Some(inner) => inner,
-            None => Inner {
-                stack: None,
-                job: NonNull::from(Box::leak(Box::new(Job::idle()))),
-                map: Vec::new(),
-                ends: Vec::new(),
-                plan: None,
-                generation: 0,
-                waits: 0,
-            },
-        };
+        let mut slot = Self::without_stack();
+        let inner = slot.inner_mut();
         if inner.stack.is_none() {
             inner.stack = Some(Stack::new()?);
         }
-        Ok(Self(Some(inner)))
+        Ok(slot)
+    }
+
+    /// A slot for a child that the kernel makes.
+    pub(crate) fn without_stack() -> Self {
+        let mut pool = pool();
+        pool.sweep();
+        let found = pool.free.pop();
+        drop(pool);
+        Self(Some(found.unwrap_or_else(Inner::new)))
+    }
+
+    /// The memory of a request of the kernel's operation.
+    pub(crate) fn request(&mut self) -> &mut Request {
+        self.inner_mut().request.get_or_insert_with(Request::new)
+    }
+
+    /// Keeps what a request points at, and the descriptors that it names.
+    pub(crate) fn keep(&mut self, plan: ExecPlan, ends: &mut Vec<OwnedFd>) {
+        let inner = self.inner_mut();
+        inner.plan = Some(plan);
+        inner.ends.append(ends);
     }
 
     fn inner(&self) -> &Inner {
@@ -268,7 +296,17 @@ impl Drop for Slot {
             return;
         };
         if inner.is_held() {
-            pool().held.push(inner);
+            if inner
+                .request
+                .as_ref()
+                .is_some_and(|r| r.is_open() && r.defuse())
+            {
+                // In a queue that may never be submitted: the words stay, nothing else is needed.
+                inner.clear();
+                std::mem::forget(inner);
+            } else {
+                pool().held.push(inner);
+            }
         } else {
             inner.clear();
             pool().free.push(inner);

@@ -206,7 +206,7 @@ impl Command {
     /// As [`Command::spawn`](crate::Command::spawn).
     pub fn spawn(&mut self) -> io::Result<Child> {
         let reactor = Reactor::get()?;
-        let started = self.inner.start()?.until_running()?;
+        let started = self.inner.plan()?.until_running()?;
         Ok(future::Child::adopt(reactor, started, self.kill_on_drop)?.into())
     }
 

@@ -3,7 +3,9 @@
 mod bench;
 mod lint;
 mod needs;
+mod new_tuner;
 mod process;
+mod report;
 mod run;
 mod sanitize;
 mod setup;
@@ -11,7 +13,7 @@ mod targets;
 mod test;
 mod vm;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -63,17 +65,25 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Measure against goals: making processes beside other ways, a journal commit beside a bare write, a decision
-    Bench {
-        /// What is measured
-        #[arg(value_parser = ["decision", "journal", "spawn"])]
-        name: String,
-        /// Arguments of the bench: --quick, --json, and others of its own
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<String>,
+    /// Measure against goals, rivals in turn; count instructions; compare with another commit
+    Bench(bench::Verb),
+    /// Write the tables and plots of docs/ and one HTML page from what bench and lab have found
+    Report {
+        /// Only compare docs/ with the results behind it
+        #[arg(long)]
+        check: bool,
     },
-    /// Write docs/spawn.md and docs/spawn.svg from the last run of `bench spawn`
-    Report,
+    /// Make a tuner that works and has tests, to begin with: docs/tutorial-tuner.md
+    NewTuner {
+        /// Its name: lower case letters, digits and hyphens
+        name: String,
+        /// What it is made of
+        #[arg(long)]
+        kind: new_tuner::Kind,
+        /// Where its folder goes [default: here]
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// Run every test
     Test {
         /// Only tests whose name contains this
@@ -97,8 +107,9 @@ fn main() -> ExitCode {
         Verb::Demo { args } => run::lab("demo", &args),
         Verb::Lab { args } => run::lab("lab", &args),
         Verb::Sim { args } => run::sim(&args),
-        Verb::Bench { name, args } => bench::run(&name, &args),
-        Verb::Report => bench::run("spawn", &["--report".to_owned()]),
+        Verb::Bench(verb) => bench::run(&verb),
+        Verb::Report { check } => report::run(check),
+        Verb::NewTuner { name, kind, dir } => new_tuner::run(&name, kind, dir.as_deref()),
         Verb::Test { filter } => test::run(filter.as_deref()),
         Verb::Sanitize => sanitize::run(),
         Verb::Lint => lint::run(),

@@ -5,7 +5,6 @@
 
 mod alloc;
 mod ballast;
-mod elf;
 mod judge;
 mod parts;
 mod rivals;
@@ -92,7 +91,7 @@ fn run(args: &Args) -> io::Result<ExitCode> {
     let mut recorder = Recorder::new(&common.out, "cargo xtask bench spawn", common.quick);
     without_cargo();
     let bench = parts::Bench {
-        programs: elf::Programs::new()?,
+        programs: lab::elf::Programs::new()?,
         quick: common.quick,
     };
     parts::run(&bench, common, &mut recorder)?;

@@ -12,13 +12,13 @@ use std::{
 };
 
 use bpftune_core::{
-    Bound, Cost, Error, Knob, NetnsCookie, Proposal, Result, Scope, Signal, Source, Tunable, Tuner,
-    Urgency, Value, View,
+    Bound, Cost, Error, Knob, Lesson, NetnsCookie, Proposal, Result, Scope, Signal, Source,
+    Tunable, Tuner, Urgency, Value, View,
     bpf::HookStatus,
-    control::Access,
+    config::{Files, Live, Overrides},
     engine::{Engine, Registration, Settings},
     governor::{ExitPolicy, Policy},
-    journal::Retention,
+    learner::{Input, Kind, Learners, Reading, Spec},
     netns::Namespaces,
     reverter,
     trial::{self, Guard, Harm, Plan, Windows},
@@ -71,6 +71,17 @@ struct Args {
     /// No reverter
     #[arg(long)]
     alone: bool,
+    /// Let a learner choose tcp_wmem; the files name it, and say all else too
+    #[arg(long, requires = "config_dir")]
+    learn: bool,
+    #[arg(long)]
+    config_dir: Option<PathBuf>,
+    /// Most changes of one parameter in one namespace in an hour
+    #[arg(long)]
+    changes_per_hour: Option<usize>,
+    /// Leave changed values on exit
+    #[arg(long)]
+    keep: bool,
 }
 
 struct Rig {
@@ -78,6 +89,7 @@ struct Rig {
     interleaved: bool,
     churn: bool,
     rng: fastrand::Rng,
+    learners: Option<Learners>,
 }
 
 impl Tuner for Rig {
@@ -107,9 +119,33 @@ impl Tuner for Rig {
         true
     }
 
+    fn check_learner(&self, learner: &Spec) -> std::result::Result<(), String> {
+        learner.check_for(self.name(), &[Kind::Score])
+    }
+
+    fn set_learner(&mut self, learner: Option<&Spec>) {
+        self.learners = learner.map(|spec| Learners::new(spec.clone()));
+    }
+
+    fn learns(&self, tunable: &str) -> Option<String> {
+        let learners = self.learners.as_ref().filter(|_| tunable == WMEM)?;
+        learners.name()
+    }
+
+    fn learned(&mut self) -> Vec<Lesson> {
+        self.learners
+            .as_mut()
+            .map_or_else(Vec::new, Learners::learned)
+    }
+
+    fn recall(&mut self, lesson: &Lesson) -> std::result::Result<(), String> {
+        let learners = self.learners.as_mut().ok_or("no learner")?;
+        learners.recall(lesson)
+    }
+
     fn trial(&self, tunable: &str) -> Plan {
         let ms = Duration::from_millis;
-        if self.churn {
+        if self.churn || self.learners.is_some() {
             let short = Plan {
                 baseline: Windows {
                     count: 0,
@@ -156,7 +192,25 @@ impl Tuner for Rig {
             netns: signal.netns,
         };
         let mut wanted = Vec::new();
-        if self.churn {
+        if let Some(learners) = &mut self.learners {
+            let here = knob(WMEM);
+            let Some(now) = view.value(&here) else {
+                return Vec::new();
+            };
+            let value = now.last() as f64;
+            let input = Input {
+                at: view.now(),
+                value,
+                original: value,
+                low: 4096.0,
+                high: 1e9,
+                // The smaller, the better.
+                reading: Reading::Score(1e6 / value),
+                harm: None,
+            };
+            let target = learners.next(&here, &input);
+            wanted.extend(target.map(|target| (WMEM, now.with_last(target as i64))));
+        } else if self.churn {
             for name in [WMEM, RMEM] {
                 let now = view.value(&knob(name));
                 wanted.extend(
@@ -201,7 +255,8 @@ impl Ticks {
             TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
         )
         .map_err(failed)?;
-        let tick = TimeSpec::from_duration(Duration::from_millis(1));
+        let tick = Duration::from_millis(if args.learn { 20 } else { 1 });
+        let tick = TimeSpec::from_duration(tick);
         timer
             .set(Expiration::Interval(tick), TimerSetTimeFlags::empty())
             .map_err(failed)?;
@@ -209,7 +264,7 @@ impl Ticks {
             timer,
             places,
             next: 0,
-            endless: args.churn,
+            endless: args.churn || args.learn,
             hang: args.hang,
             started: Instant::now(),
         })
@@ -282,10 +337,23 @@ fn run(args: &Args) -> Result<()> {
         .iter()
         .map(|path| namespaces.add(path))
         .collect::<Result<Vec<_>>>()?;
+    let live = match &args.config_dir {
+        Some(directory) => {
+            let files = Files {
+                directory: directory.clone(),
+                ..Files::default()
+            };
+            Some(Live::new(files, Overrides::default())?)
+        }
+        None => None,
+    };
     let mut policy = Policy {
         global: false,
-        ..Policy::default()
+        ..live.as_ref().map_or_else(Policy::default, Live::policy)
     };
+    if let Some(most) = args.changes_per_hour {
+        policy.changes_per_hour = most;
+    }
     if args.churn {
         policy.cool_down = Duration::ZERO;
         policy.hysteresis = Duration::ZERO;
@@ -302,14 +370,13 @@ fn run(args: &Args) -> Result<()> {
     }
     let settings = Settings {
         policy,
-        state_dir: args.state_dir.clone(),
         control: Some(args.control.clone()),
-        access: Access::default(),
-        query_port: None,
-        retention: Retention::default(),
-        exit: ExitPolicy::Restore,
-        other_tuners: false,
-        config: None,
+        exit: if args.keep {
+            ExitPolicy::Keep
+        } else {
+            ExitPolicy::Restore
+        },
+        config: live,
         only_netns: args.netns.clone(),
         trial: trial::Policy {
             unclear: if args.unclear_reverts {
@@ -320,12 +387,14 @@ fn run(args: &Args) -> Result<()> {
         },
         watchdog: watch,
         reverter: (!args.alone).then(|| "/proc/self/exe".into()),
+        ..Settings::new(&args.state_dir)
     };
     let tuner = Rig {
         to: args.to.as_deref().map(str::parse).transpose()?,
         interleaved: args.interleaved,
         churn: args.churn,
         rng: fastrand::Rng::new(),
+        learners: None,
     };
     let registration = Registration {
         tuner: Box::new(tuner),

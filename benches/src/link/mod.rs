@@ -22,7 +22,7 @@ use std::{
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-pub(crate) use self::tun::bring_up;
+pub(crate) use self::tun::{bring_up, open_ethernet};
 use crate::{Error, Result, netns::Netns};
 
 /// What one direction does to packets.

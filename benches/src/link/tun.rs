@@ -86,8 +86,8 @@ fn ipv4(address: Ipv4Addr) -> libc::sockaddr {
     }
 }
 
-/// Makes the device in the calling thread's namespace, with its addresses, up.
-pub(super) fn open(v4: Ipv4Addr, v6: Ipv6Addr) -> Result<OwnedFd> {
+/// Makes a device in the calling thread's namespace.
+fn create(kind: libc::c_int) -> Result<OwnedFd> {
     let path = c"/dev/net/tun";
     // SAFETY: the path is NUL-terminated; the result is checked before it is owned.
     let fd = unsafe {
@@ -103,25 +103,18 @@ pub(super) fn open(v4: Ipv4Addr, v6: Ipv6Addr) -> Result<OwnedFd> {
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
 
     let mut device = request(NAME);
-    device.ifr_ifru.ifru_flags =
-        (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+    device.ifr_ifru.ifru_flags = (kind | libc::IFF_NO_PI) as libc::c_short;
     ioctl(
         &fd,
         "cannot make TUN device",
         libc::TUNSETIFF as _,
         &mut device,
     )?;
-    let offload = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
-    // SAFETY: TUNSETOFFLOAD takes its argument by value.
-    let rc = unsafe {
-        libc::ioctl(
-            fd.as_raw_fd(),
-            libc::TUNSETOFFLOAD as _,
-            libc::c_ulong::from(offload),
-        )
-    };
-    Errno::result(rc).map_err(Error::doing("cannot switch segmentation offload on"))?;
+    Ok(fd)
+}
 
+/// Sets the device's size, queue and IPv4 network.
+fn settings(v4: Ipv4Addr, mask: Ipv4Addr) -> Result<()> {
     let inet = control(AddressFamily::Inet)?;
     let set = |what: &str, number: u64, fill: &dyn Fn(&mut libc::ifreq)| {
         let mut request = request(NAME);
@@ -139,10 +132,36 @@ pub(super) fn open(v4: Ipv4Addr, v6: Ipv6Addr) -> Result<OwnedFd> {
     set("cannot set the address", libc::SIOCSIFADDR as _, &|r| {
         r.ifr_ifru.ifru_addr = ipv4(v4)
     })?;
-    let mask = Ipv4Addr::new(255, 255, 255, 0);
     set("cannot set the netmask", libc::SIOCSIFNETMASK as _, &|r| {
         r.ifr_ifru.ifru_netmask = ipv4(mask)
-    })?;
+    })
+}
+
+/// Makes a device of Ethernet frames in the calling thread's namespace, up, without IPv6.
+pub(crate) fn open_ethernet(v4: Ipv4Addr, mask: Ipv4Addr) -> Result<OwnedFd> {
+    let fd = create(libc::IFF_TAP)?;
+    settings(v4, mask)?;
+    // Fails only where there is no IPv6 anyway.
+    let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{NAME}/disable_ipv6"), "1");
+    bring_up(NAME)?;
+    Ok(fd)
+}
+
+/// Makes the device in the calling thread's namespace, with its addresses, up.
+pub(super) fn open(v4: Ipv4Addr, v6: Ipv6Addr) -> Result<OwnedFd> {
+    let fd = create(libc::IFF_TUN | libc::IFF_VNET_HDR)?;
+    let offload = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
+    // SAFETY: TUNSETOFFLOAD takes its argument by value.
+    let rc = unsafe {
+        libc::ioctl(
+            fd.as_raw_fd(),
+            libc::TUNSETOFFLOAD as _,
+            libc::c_ulong::from(offload),
+        )
+    };
+    Errno::result(rc).map_err(Error::doing("cannot switch segmentation offload on"))?;
+
+    settings(v4, Ipv4Addr::new(255, 255, 255, 0))?;
     // The kernel must send nothing of its own: a link-local address, router solicitations and the
     // like would be counted, and take random numbers. No address is tried out before use either.
     let quiet = [

@@ -1,7 +1,12 @@
 //! What the tests of the daemon share.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use lab::{
     link::{Link, Shape},
@@ -60,4 +65,35 @@ pub fn restored(link: &Link) -> bool {
             netns.sysctl(WMEM).unwrap().as_str(),
         ) == SMALL
     })
+}
+
+/// A directory of files that root alone can write.
+pub struct Files(tempfile::TempDir);
+
+impl Files {
+    pub fn new(text: &str) -> Files {
+        let files = Files(tempfile::tempdir().unwrap());
+        files.put("bpftune.toml", text);
+        files
+    }
+
+    /// Puts a file there whole, as a careful administrator does.
+    pub fn put(&self, name: &str, text: &str) {
+        let path = self.0.path().join(name);
+        let parent = path.parent().unwrap();
+        fs::create_dir_all(parent).unwrap();
+        fs::set_permissions(parent, fs::Permissions::from_mode(0o755)).unwrap();
+        let new = PathBuf::from(format!("{}.new", path.display()));
+        fs::write(&new, text).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
+    pub fn args(&self) -> [&str; 2] {
+        ["--config-dir", self.path().to_str().unwrap()]
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
 }

@@ -48,20 +48,46 @@ enum {
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
 
 /* include/net/tcp_states.h */
 #define TCP_ESTABLISHED 1
+#define TCP_SYN_SENT 2
+#define TCP_FIN_WAIT1 4
+#define TCP_FIN_WAIT2 5
+#define TCP_CLOSE_WAIT 8
+#define TCP_LAST_ACK 9
 #define TCP_SYN_RECV 3
+#define TCP_CLOSE 7
 #define TCP_LISTEN 10
 
 /* include/net/sock.h: sk_userlocks; include/linux/net.h: socket flags */
 #define SOCK_SNDBUF_LOCK 1
 #define SOCK_RCVBUF_LOCK 2
+#define SOCK_BINDPORT_LOCK 8
 #define SOCK_NOSPACE 2
 
 /* include/uapi/asm-generic/socket.h */
 #define SOL_SOCKET 1
 #define SO_RCVLOWAT 18
+
+/* include/uapi/linux/tcp.h */
+#define SOL_TCP 6
+#define TCP_CONGESTION 13
+#define TCP_THIN_LINEAR_TIMEOUTS 16
+
+/* include/net/tcp.h: ecn_flags */
+#define TCP_ECN_OK 1
+
+/* include/net/neighbour.h: states in which an entry has an address */
+#define NUD_VALID (0x80 | 0x40 | 0x02 | 0x10 | 0x04 | 0x08)
+
+/* include/net/dropreason-core.h: read by bpf_core_enum_value() only, for the numbers differ between kernels */
+enum skb_drop_reason {
+	SKB_DROP_REASON_NOT_SPECIFIED,
+	SKB_DROP_REASON_NETFILTER_DROP,
+	SKB_DROP_REASON_CPU_BACKLOG,
+};
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -69,27 +95,79 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+typedef struct {
+	long counter;
+} atomic_long_t;
+
+/* include/net/inet_frag.h */
+struct fqdir {
+	long high_thresh;
+	atomic_long_t mem;
+};
+
+/* include/net/tcp.h */
+struct tcp_congestion_ops {
+	char name[16];
+};
+
 struct netns_ipv4 {
+	struct fqdir *fqdir;
 	int sysctl_tcp_rmem[3];
 	int sysctl_tcp_wmem[3];
 	__u8 sysctl_tcp_moderate_rcvbuf;
 	__u8 sysctl_tcp_syncookies;
 	int sysctl_max_syn_backlog;
+	const struct tcp_congestion_ops *tcp_congestion_control;
 };
 
 struct netns_core {
 	int sysctl_somaxconn;
 };
 
+/* Absent from struct net in a kernel without IPv6. */
+struct netns_ipv6 {
+	struct fqdir *fqdir;
+};
+
 struct net {
 	__u64 net_cookie;
 	struct netns_core core;
 	struct netns_ipv4 ipv4;
+	struct netns_ipv6 ipv6;
 };
 
 typedef struct {
 	struct net *net;
 } possible_net_t;
+
+struct in_ifaddr {
+	struct in_ifaddr *ifa_next;
+	unsigned char ifa_prefixlen;
+};
+
+struct in_device {
+	struct in_ifaddr *ifa_list;
+};
+
+struct net_device {
+	char name[16];
+	possible_net_t nd_net;
+	struct in_device *ip_ptr;
+};
+
+/* include/net/neighbour.h */
+struct neigh_table {
+	int family;
+	int gc_thresh2;
+	int gc_thresh3;
+	atomic_t gc_entries;
+};
+
+struct neighbour {
+	struct neigh_table *tbl;
+	__u8 nud_state;
+	struct net_device *dev;
+};
 
 struct in6_addr {
 	union {
@@ -115,8 +193,23 @@ struct socket {
 	struct sock *sk;
 };
 
+/* include/linux/skbuff.h; without connection tracking an skb has no _nfct */
+struct sk_buff {
+	struct sock *sk;
+	struct net_device *dev;
+	__be16 protocol;
+	__u16 network_header;
+	unsigned char *head;
+	unsigned long _nfct;
+};
+
+struct sk_buff_head {
+	__u32 qlen;
+};
+
 struct sock {
 	struct sock_common __sk_common;
+	struct sk_buff_head sk_receive_queue;
 	struct {
 		atomic_t rmem_alloc;
 	} sk_backlog;
@@ -137,6 +230,7 @@ struct request_sock_queue {
 
 struct inet_connection_sock {
 	struct request_sock_queue icsk_accept_queue;
+	const struct tcp_congestion_ops *icsk_ca_ops;
 };
 
 struct request_sock {
@@ -146,6 +240,11 @@ struct request_sock {
 struct inet_request_sock {
 	struct request_sock req;
 	__u16 acked : 1;
+};
+
+/* include/linux/udp.h */
+struct udp_sock {
+	struct sk_buff_head reader_queue;
 };
 
 struct minmax_sample {
@@ -158,6 +257,10 @@ struct minmax {
 };
 
 struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	__u8 chrono_type : 2;
+	__u32 chrono_start;
+	__u32 chrono_stat[3];
 	__u32 snd_wnd;
 	__u32 snd_nxt;
 	__u32 snd_una;
@@ -251,10 +354,64 @@ struct bpf_sysctl {
 	__u32 file_pos;
 };
 
-struct bpf_map;
+/* include/uapi/linux/bpf.h: the context of a sockops program, as far as it is read. */
 struct bpf_sock;
-struct bpf_sock_ops;
-struct sk_buff;
+
+struct bpf_sock_ops {
+	__u32 op;
+	union {
+		__u32 args[4];
+		__u32 reply;
+		__u32 replylong[4];
+	};
+	__u32 family;
+	__u32 remote_ip4;
+	__u32 local_ip4;
+	__u32 remote_ip6[4];
+	__u32 local_ip6[4];
+	__u32 remote_port;
+	__u32 local_port;
+	__u32 is_fullsock;
+	__u32 snd_cwnd;
+	__u32 srtt_us;
+	__u32 bpf_sock_ops_cb_flags;
+	__u32 state;
+	__u32 rtt_min;
+	__u32 snd_ssthresh;
+	__u32 rcv_nxt;
+	__u32 snd_nxt;
+	__u32 snd_una;
+	__u32 mss_cache;
+	__u32 ecn_flags;
+	__u32 rate_delivered;
+	__u32 rate_interval_us;
+	__u32 packets_out;
+	__u32 retrans_out;
+	__u32 total_retrans;
+	__u32 segs_in;
+	__u32 data_segs_in;
+	__u32 segs_out;
+	__u32 data_segs_out;
+	__u32 lost_out;
+	__u32 sacked_out;
+	__u32 sk_txhash;
+	__u64 bytes_received;
+	__u64 bytes_acked;
+	union {
+		struct bpf_sock *sk;
+		__u64 : 64;
+	} __attribute__((aligned(8)));
+};
+
+enum {
+	BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB = 4,
+	BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5,
+	BPF_SOCK_OPS_STATE_CB = 10,
+};
+
+#define BPF_SOCK_OPS_STATE_CB_FLAG (1 << 2)
+
+struct bpf_map;
 struct proto;
 
 #endif

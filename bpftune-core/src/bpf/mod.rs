@@ -2,6 +2,7 @@
 
 mod events;
 mod feed;
+mod host_source;
 
 use std::{ffi::OsStr, fs::File, io, os::fd::AsRawFd, path::Path};
 
@@ -10,6 +11,7 @@ use libbpf_rs::{Iter, Link, MapCore, MapHandle, Object, ObjectBuilder, OpenObjec
 pub use self::{
     events::{EventHeader, Events},
     feed::{EventSource, Feed, Parse, Scenarios, split},
+    host_source::{HostSource, of_host},
 };
 use crate::{Error, Result};
 
@@ -115,7 +117,7 @@ impl Hooks {
                     if hook.off.is_some() {
                         continue;
                     }
-                    let link = if hook.section.starts_with("cgroup/") {
+                    let link = if hook.section.starts_with("cgroup/") || hook.section == "sockops" {
                         attach_to_cgroup_root(&program)
                     } else {
                         program.attach().map_err(|error| refusal(&error))

@@ -15,7 +15,7 @@ const UNITS: [(&str, u64); 5] = [
 ///
 /// # Errors
 /// What is wrong with it, for a person.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let end = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
@@ -39,7 +39,7 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
 
 /// Writes a time with the largest unit that needs no fraction.
 #[must_use]
-pub(super) fn text(duration: Duration) -> String {
+pub(crate) fn text(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let exact = |(_, unit): &&(&str, u64)| ms >= *unit && ms % unit == 0;
     let (name, unit) = UNITS.iter().find(exact).copied().unwrap_or(("s", 1000));

@@ -1,5 +1,7 @@
 //! The configuration of a running daemon: the files, what the command line says on top, and the last good state.
 
+use std::path::PathBuf;
+
 use super::{Effective, Files, Loaded, Origins, Problems, in_canary};
 use crate::{
     governor::{ExitPolicy, Lever, Mode, Policy},
@@ -19,6 +21,20 @@ pub struct Overrides {
     pub max_step: Option<f64>,
     /// `--keep`.
     pub exit: Option<ExitPolicy>,
+    /// Where plugins are.
+    pub plugins: PluginDirectories,
+}
+
+/// Where the command line says that plugins are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PluginDirectories {
+    /// Where the files say.
+    #[default]
+    Configured,
+    /// Here too; of two plugins with one name the one here is taken.
+    Besides(PathBuf),
+    /// Here and nowhere else.
+    Only(Vec<PathBuf>),
 }
 
 /// See the module.
@@ -88,6 +104,7 @@ impl Live {
             changes_per_hour,
             max_step,
             exit: _,
+            plugins: _,
         } = self.overrides.clone();
         let mut policy = Policy::from(&self.loaded);
         if let Some(mode) = mode {
@@ -126,6 +143,43 @@ impl Live {
         self.overrides
             .exit
             .unwrap_or(self.loaded.config.daemon.exit)
+    }
+
+    /// Where plugins are: of two with one name the one in the later directory is taken.
+    #[must_use]
+    pub fn plugin_directories(&self) -> Vec<PathBuf> {
+        let section = &self.loaded.config.plugins;
+        let configured = if section.enabled {
+            section.directories.clone()
+        } else {
+            Vec::new()
+        };
+        match self.overrides.plugins.clone() {
+            PluginDirectories::Configured => configured,
+            PluginDirectories::Besides(more) => [configured, vec![more]].concat(),
+            PluginDirectories::Only(directories) => directories,
+        }
+    }
+
+    /// Which plugins are loaded and what they may.
+    #[cfg(feature = "plugins")]
+    #[must_use]
+    pub fn plugins(&self, machine: &crate::Machine) -> crate::plugin::Settings {
+        let section = &self.loaded.config.plugins;
+        crate::plugin::Settings {
+            directories: self.plugin_directories(),
+            trust: self.files.trust,
+            permitted: crate::plugin::Permitted {
+                allow: section.allow.clone(),
+                deny: section.deny.clone(),
+            },
+            limits: crate::plugin::Limits {
+                memory: section.memory.bytes(machine),
+                processes: section.processes,
+                files: section.files,
+                cpu_seconds: section.cpu_time.as_secs(),
+            },
+        }
     }
 
     /// What differs, line by line, for a log. Keys that a running daemon does not take up say so.
@@ -167,7 +221,7 @@ impl Live {
 /// Whether only a start takes the key up.
 fn at_start_only(section: &str, key: &str) -> bool {
     match section {
-        "control" | "journal" | "plugins" => true,
+        "control" | "journal" => true,
         "daemon" => key == "netns",
         _ => section.starts_with("tuner.") && key == "enabled",
     }

@@ -17,7 +17,7 @@
 mod amount;
 mod check;
 mod decode;
-mod duration;
+pub(crate) mod duration;
 mod files;
 pub mod kinds;
 mod learner;
@@ -37,7 +37,7 @@ pub use self::{
     decode::Draft,
     files::{Files, in_canary, plugins_present},
     learner::Learner,
-    live::{Live, Overrides},
+    live::{Live, Overrides, PluginDirectories},
     print::Effective,
     problem::{Place, Problem, Problems},
     section::{Key, Section},

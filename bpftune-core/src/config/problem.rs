@@ -28,7 +28,7 @@ const SHOWN: usize = 160;
 impl Place {
     /// Of a range of bytes.
     #[must_use]
-    pub(super) fn new(file: &Arc<Path>, text: &str, span: Range<usize>) -> Place {
+    pub(crate) fn new(file: &Arc<Path>, text: &str, span: Range<usize>) -> Place {
         let mut start = span.start.min(text.len());
         while !text.is_char_boundary(start) {
             start -= 1;

@@ -22,6 +22,17 @@ fn paths(paths: &[&str]) -> Vec<PathBuf> {
     paths.iter().map(PathBuf::from).collect()
 }
 
+fn globs(patterns: &str) -> Vec<Glob> {
+    let words = patterns.split_whitespace();
+    words.map(|word| word.parse().expect("a pattern")).collect()
+}
+
+/// Who may reach this host, what it forwards and answers, and what one process sees of another's memory.
+const GUARDED: &str = "*forward* *.rp_filter *.accept_* *.send_redirects *.secure_redirects *.log_martians \
+    *.route_localnet *.arp_* *.bpf_* *.tcp_syncookies *.ping_group_range *.ip_unprivileged_port_start \
+    *.ip_nonlocal_bind *.ip_local_* *.disable_ipv6 *.stable_secret vm.mmap_* vm.unprivileged_userfaultfd vm.memfd_* \
+    vm.panic* vm.oom_* vm.drop_caches vm.compact_memory vm.legacy_va_layout vm.hugetlb_shm_group vm.nr_*";
+
 section! {
     /// The daemon as a whole.
     pub struct Daemon {
@@ -196,13 +207,20 @@ section! {
 }
 
 section! {
-    /// Tuners that are loaded at run time. Reserved: no build loads any yet, so that these keys have no effect.
+    /// Tuners that are loaded at run time: see docs/plugins.md. Where something here changes, all plugins are loaded anew.
     pub struct Plugins {
         /// Whether any are loaded.
         enabled: bool = true;
-        /// Where they are. Root-owned, and not writable by others.
+        /// Where they are; of two with one name the one in the later directory is taken. A directory, every directory on
+        /// the way to it and every plugin must belong to root and not be writable by others.
         directories: Vec<PathBuf> = paths(&["/usr/lib/bpftune/plugins.d", "/etc/bpftune/plugins.d"]);
-        /// Memory of one plugin, all its processes together.
+        /// Tunables that plugins may declare; `deny` makes exceptions. [governor] holds for plugins as for any tuner.
+        allow: Vec<Glob> = globs("net.core.* net.ipv4.* net.ipv6.* net.netfilter.* vm.*");
+        /// Tunables that no plugin may declare, whatever `allow` says: by default what decides who reaches this host or
+        /// its memory.
+        deny: Vec<Glob> = globs(GUARDED);
+        /// Memory of one plugin: address space of each of its processes, and what they use together where the daemon's
+        /// control group can have groups of its own with a memory controller.
         memory: Amount = Amount::Bytes(512 << 20);
         /// Processes and threads of one plugin at a time.
         processes: u64 = 16, 1 => 4096;

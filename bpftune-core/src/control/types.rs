@@ -30,7 +30,7 @@ pub struct Tuner {
     pub proposals: u64,
     /// Changes made.
     pub changes: u64,
-    /// on, disabled or paused.
+    /// on, disabled or paused; of a plugin that does not run, rests or refused, and then `about` says why.
     pub state: String,
     /// Until when it pauses, unix milliseconds.
     pub paused_until_unix_ms: Option<i64>,

@@ -9,6 +9,13 @@ use crate::{
     sysctl,
 };
 
+/// The scenario of a change that gives memory back.
+pub(super) const MEMORY_PRESSURE: &str = "memory-pressure";
+/// Of one that the watchdog takes back.
+pub(super) const WATCHDOG: &str = "watchdog";
+/// Changes of these scenarios avert harm: their turn is not held against the knob.
+pub(super) const AVERTS_HARM: [&str; 2] = [MEMORY_PRESSURE, WATCHDOG];
+
 /// A change that the governor let through.
 #[derive(Clone, Debug)]
 pub(super) struct Change {
@@ -32,7 +39,7 @@ impl Change {
         match (&self.signal, self.reverts) {
             (Some(signal), _) => &signal.scenario,
             (None, Some(_)) => "revert",
-            (None, None) => "memory-pressure",
+            (None, None) => MEMORY_PRESSURE,
         }
     }
 }
@@ -136,6 +143,7 @@ impl Engine {
             .filter_map(|(id, done)| done.as_ref().map(|_| *id))
             .collect();
         self.warn_on_error(|me| me.journal.applied_all(&applied));
+        self.learned.at_once |= !applied.is_empty();
         let written = changes.iter().zip(&ids).zip(done);
         written
             .map(|((change, id), new)| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Engine, batch::Change};
+use super::{Engine, batch::Change, view::Seen};
 use crate::{
     Error, Knob, Machine, Proposal, Result, Scope, Signal, Urgency, Value,
     admin::SysctlWrite,
@@ -18,13 +18,14 @@ const CROSSING: Duration = Duration::from_secs(1);
 pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
 impl Engine {
-    /// Takes a proposal through governor, journal, write and trial.
+    /// Takes a proposal through governor, journal, write and trial. `seen`: what was read just now, for this signal.
     pub(super) fn propose(
         &mut self,
         index: usize,
         signal: Option<&Signal>,
         proposal: Proposal,
         machine: &Machine,
+        seen: &Seen,
     ) -> Result<()> {
         self.tuners[index].counts.proposals += 1;
         self.operator
@@ -36,7 +37,11 @@ impl Engine {
             self.quiet(index, signal, left);
             return Ok(());
         }
-        let current = match sysctl::read(&mut self.namespaces, &knob) {
+        let current = match seen.get(&knob) {
+            Some(current) => Ok(current.clone()),
+            None => sysctl::read(&mut self.namespaces, &knob),
+        };
+        let current = match current {
             Ok(current) => current,
             Err(Error::NetnsGone(_)) => return Ok(()),
             Err(Error::DeviceGone(_)) => {
@@ -212,7 +217,7 @@ impl Engine {
         note: &str,
     ) -> Result<DecisionId> {
         let place = self.namespaces.place(knob.netns);
-        let scenario = signal.map_or("memory-pressure", |signal| &signal.scenario);
+        let scenario = signal.map_or(super::batch::MEMORY_PRESSURE, |signal| &signal.scenario);
         let decision = NewDecision {
             tuner,
             scenario,

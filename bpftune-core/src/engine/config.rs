@@ -80,6 +80,9 @@ impl Engine {
                 self.governor.set_policy(policy);
                 self.settings.config = Some(live);
                 self.take_learners();
+                self.recheck_learned();
+                #[cfg(feature = "plugins")]
+                self.configure_plugins();
                 // What was refused before may be possible now, and is to be said again if not.
                 self.said.clear();
                 if differences.is_empty() && !mended {
@@ -113,7 +116,7 @@ impl Engine {
     }
 
     /// Gives each tuner the learner that the files name, or its own again.
-    fn take_learners(&mut self) {
+    pub(super) fn take_learners(&mut self) {
         let Some(live) = &self.settings.config else {
             return;
         };

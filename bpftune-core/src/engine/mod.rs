@@ -4,13 +4,17 @@ mod act;
 mod batch;
 mod change;
 mod config;
+mod learned;
 mod lock;
 mod onset;
 mod operator;
+#[cfg(feature = "plugins")]
+mod plugins;
 mod pulse;
 mod query;
 mod registry;
 mod requests;
+mod settings;
 mod show;
 mod trials;
 mod view;
@@ -18,10 +22,9 @@ mod watch;
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{File, OpenOptions},
-    io::{self, Write},
+    fs::File,
     os::fd::{AsFd, BorrowedFd},
-    path::PathBuf,
+    path::Path,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -38,56 +41,26 @@ use nix::{
 };
 
 use crate::{
-    Error, Knob, Machine, NetnsCookie, Result, Signal, Source, Tuner, Value,
+    Error, Knob, Machine, NetnsCookie, Reach, Result, Signal, Source, Tuner, Value,
     admin::AdminWatch,
     bpf::HookStatus,
-    config::{Live, Watch},
-    control::{self, Event, Server},
-    governor::{ExitPolicy, Governor, Mode, Policy},
-    journal::{Journal, OriginalState, Retention},
+    config::Watch,
+    control::{Event, Server},
+    governor::{self, ExitPolicy, Governor, Mode, Policy},
+    journal::{Journal, OriginalState},
     learner::Spec,
     netns::Namespaces,
-    restore,
+    psi, restore,
     reverter::Reverter,
     sysctl,
-    trial::{self, Outcome, Plan, Trial},
-    watchdog::{self, HarmSource, Watchdog},
+    trial::{Outcome, Plan, Trial},
+    watchdog::{HarmSource, Watchdog},
 };
 
-pub use self::lock::{lock_state, lock_state_to_revert};
-
-/// How a daemon is to run.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What the governor allows.
-    pub policy: Policy,
-    /// Where the journal and the lock are.
-    pub state_dir: PathBuf,
-    /// The control socket; `None` for none.
-    pub control: Option<PathBuf>,
-    /// Who may call what through it.
-    pub access: control::Access,
-    /// A loopback port that answers the classic queries in text; needs a control socket.
-    pub query_port: Option<u16>,
-    /// How much of the past the journal keeps.
-    pub retention: Retention,
-    /// What happens to changed values on exit.
-    pub exit: ExitPolicy,
-    /// The files that the policy came from, to be read again when they change; `None` for none.
-    pub config: Option<Live>,
-    /// Whether tuners may come that are not known yet, which the files may name.
-    pub other_tuners: bool,
-    /// Paths of the only network namespaces to touch; empty for all. Global parameters are then left
-    /// alone.
-    pub only_netns: Vec<PathBuf>,
-    /// What becomes of changes of which a trial cannot tell.
-    pub trial: trial::Policy,
-    /// What takes all recent changes back.
-    pub watchdog: watchdog::Settings,
-    /// The program to start as [reverter](crate::reverter): mostly `/proc/self/exe`. Its `main` must begin with
-    /// [`run_if_asked`](crate::reverter::run_if_asked). `None`: after a crash, values stay until the next start.
-    pub reverter: Option<PathBuf>,
-}
+pub use self::{
+    lock::{lock_state, lock_state_to_revert},
+    settings::Settings,
+};
 
 /// A tuner with the source of its signals.
 pub struct Registration {
@@ -115,6 +88,9 @@ struct Registered {
     /// How each of its tunables is tried.
     plans: HashMap<String, Rc<Plan>>,
     baseline: Rc<onset::Baseline>,
+    /// What its source was told last.
+    reach: Option<Reach>,
+    known: learned::Known,
 }
 
 /// The daemon.
@@ -126,6 +102,8 @@ pub struct Engine {
     scope: Option<HashSet<NetnsCookie>>,
     tuners: Vec<Registered>,
     next_token: u64,
+    #[cfg(feature = "plugins")]
+    plugins: Option<crate::plugin::Manager>,
     admin: AdminWatch,
     control: Option<Server>,
     /// The value before our first change, of every knob that we changed.
@@ -145,6 +123,7 @@ pub struct Engine {
     onset: HashMap<(NetnsCookie, usize), onset::Onset>,
     watchdog: Watchdog,
     pulse: pulse::Pulse,
+    learned: learned::Keeper,
     /// What was said of a knob last, so that it is said once.
     said: HashMap<Knob, String>,
     started: i64,
@@ -166,9 +145,13 @@ const TOKEN_ADMIN: u64 = 2;
 const TOKEN_PRESSURE: u64 = 3;
 const TOKEN_CONTROL: u64 = 4;
 const TOKEN_CONFIG: u64 = 5;
+#[cfg(feature = "plugins")]
+const TOKEN_PLUGINS: u64 = 6;
 /// And one for each source of harm.
 const TOKEN_HARM: u64 = 50;
-const TOKEN_SOURCES: u64 = 100;
+/// From here on [`SOURCE_TOKENS`] a tuner: its source, then its pressure triggers.
+const TOKEN_SOURCES: u64 = 1 << 10;
+const SOURCE_TOKENS: u64 = 16;
 const TOKEN_CLIENTS: u64 = 1 << 32;
 
 impl Engine {
@@ -194,7 +177,7 @@ impl Engine {
         };
         let mut journal = Journal::open(&settings.state_dir)?;
         let lock = lock::lock(&settings.state_dir, "")?;
-        let left_over = restore::restore(&mut journal, &mut namespaces)?;
+        let left_over = restore::restore_after_crash(&mut journal, &mut namespaces)?;
         for line in left_over
             .to_string()
             .lines()
@@ -202,7 +185,9 @@ impl Engine {
         {
             tracing::warn!("an earlier run ended without restoring: {line}");
         }
-        journal.adopt_kept()?;
+        // First of all, so that what it adopts and does not change is told from what it changes.
+        journal.begin_run(&settings.policy.mode.to_string(), env!("CARGO_PKG_VERSION"))?;
+        journal.adopt_kept(settings.exit != ExitPolicy::Restore)?;
         let mut originals = HashMap::new();
         let mut written = HashMap::new();
         for held in journal.held()? {
@@ -216,8 +201,6 @@ impl Engine {
             Some(program) => Some(Reverter::start(program, &settings.state_dir)?),
             None => None,
         };
-        journal.begin_run(&settings.policy.mode.to_string(), env!("CARGO_PKG_VERSION"))?;
-
         let mut governor = Governor::new(settings.policy.clone());
         for hold in journal.holds()? {
             governor.hold(hold.knob, hold.by);
@@ -247,6 +230,8 @@ impl Engine {
             scope,
             tuners: Vec::new(),
             next_token: TOKEN_SOURCES,
+            #[cfg(feature = "plugins")]
+            plugins: None,
             admin,
             control,
             originals,
@@ -258,6 +243,7 @@ impl Engine {
             machine: None,
             outcomes: HashMap::new(),
             onset: HashMap::new(),
+            learned: learned::Keeper::default(),
             said: HashMap::new(),
             started: crate::journal::now_ms(),
             epoll,
@@ -268,10 +254,39 @@ impl Engine {
         for registration in tuners {
             engine.register(registration)?;
         }
+        engine.remember_changes()?;
         engine.begin_config()?;
+        engine.begin_learned();
         engine.log_hooks();
         engine.prune(PRUNE_AT_START);
+        #[cfg(feature = "plugins")]
+        engine.open_plugins()?;
         Ok(engine)
+    }
+
+    /// What earlier runs of this boot changed within the hour counts for this one's limits too: a daemon that is
+    /// killed and started again and again must not change more than one that runs.
+    fn remember_changes(&mut self) -> Result<()> {
+        let (now, now_ms) = (Instant::now(), crate::journal::now_ms());
+        let hour = i64::try_from(governor::HOUR.as_millis()).unwrap_or(i64::MAX);
+        for decision in self.journal.changes_since(now_ms - hour)? {
+            let ago = Duration::from_millis(u64::try_from(now_ms - decision.at).unwrap_or(0));
+            // Before the boot: not of this boot.
+            let Some(at) = now.checked_sub(ago) else {
+                continue;
+            };
+            let (Ok(old), Ok(new)) = (decision.old.parse::<Value>(), decision.new.parse()) else {
+                continue;
+            };
+            let direction = Value::direction_from(&new, &old);
+            let averted_harm = batch::AVERTS_HARM.contains(&decision.scenario.as_str());
+            self.governor
+                .remember(&decision.knob, direction, averted_harm, at);
+            if decision.reverts.is_some() {
+                self.governor.harmed(&decision.knob, at);
+            }
+        }
+        Ok(())
     }
 
     /// How far to go where no section says more.
@@ -326,6 +341,8 @@ impl Engine {
             .tuners
             .iter()
             .flat_map(|t| t.source.hooks().iter().map(|hook| (t.tuner.name(), hook)));
+        #[cfg(feature = "plugins")]
+        let tuners = tuners.chain(self.plugins.iter().flat_map(crate::plugin::Manager::hooks));
         admin.chain(tuners)
     }
 
@@ -371,6 +388,7 @@ impl Engine {
                 self.wait_for(listener, TOKEN_CONTROL, EpollFlags::EPOLLIN)?;
             }
         }
+        self.tell_reach();
         ready();
         let on_terminal = File::open("/dev/tty").is_ok();
         let mut events = [EpollEvent::empty(); 16];
@@ -410,6 +428,8 @@ impl Engine {
                     TOKEN_PRESSURE => self.memory_pressure()?,
                     TOKEN_CONTROL => self.accept_clients()?,
                     TOKEN_CONFIG => self.config_changed(),
+                    #[cfg(feature = "plugins")]
+                    TOKEN_PLUGINS => self.plugins_turn(),
                     token if token >= TOKEN_CLIENTS => {
                         self.serve(token - TOKEN_CLIENTS, event.events())?
                     }
@@ -431,12 +451,16 @@ impl Engine {
 
     fn drain(&mut self, token: u64) -> Result<()> {
         let mut signals = Vec::new();
+        let which = token % SOURCE_TOKENS;
         // Gone where it was unregistered by an earlier event of the same turn.
-        let Some(index) = self.tuners.iter().position(|t| t.token == token) else {
+        let Some(index) = self.tuners.iter().position(|t| t.token == token - which) else {
             return Ok(());
         };
         let source = &mut self.tuners[index].source;
-        source.drain_in(&mut self.namespaces, &mut signals)?;
+        match which {
+            0 => source.drain_in(&mut self.namespaces, &mut signals)?,
+            trigger => source.pressed(trigger as usize - 1, &mut signals),
+        }
         for signal in signals {
             self.on_signal(index, &signal)?;
         }
@@ -471,13 +495,23 @@ impl Engine {
 
     /// Takes a signal to a tuner, and what it proposes to the governor.
     fn ask(&mut self, index: usize, signal: &Signal) -> Result<()> {
+        // A change that it asked for just now must not be asked for again.
+        let (tuner, netns) = (self.tuners[index].tuner.name(), signal.netns);
+        if self
+            .batch
+            .iter()
+            .any(|change| change.tuner == tuner && change.knob.netns == netns)
+        {
+            self.carry_out();
+        }
         let machine = self.machine()?;
-        let proposals = {
-            let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
-            self.tuners[index].tuner.on_signal(signal, &view)
-        };
+        self.give_back(index, signal.netns);
+        self.tuners[index].known.stirred = true;
+        let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
+        let proposals = self.tuners[index].tuner.on_signal(signal, &view);
+        let seen = view.into_seen();
         for proposal in proposals {
-            self.propose(index, Some(signal), proposal, &machine)?;
+            self.propose(index, Some(signal), proposal, &machine, &seen)?;
         }
         Ok(())
     }
@@ -501,12 +535,11 @@ impl Engine {
             if self.operator.rest(name, Instant::now()).is_some() {
                 continue;
             }
-            let proposals = {
-                let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
-                self.tuners[index].tuner.on_memory_pressure(&view)
-            };
+            let view = view::EngineView::new(&mut self.namespaces, &self.originals, &machine);
+            let proposals = self.tuners[index].tuner.on_memory_pressure(&view);
+            let seen = view.into_seen();
             for proposal in proposals {
-                self.propose(index, None, proposal, &machine)?;
+                self.propose(index, None, proposal, &machine, &seen)?;
             }
         }
         Ok(())
@@ -573,6 +606,10 @@ impl Engine {
                 tracing::warn!("{error}");
             }
         }
+        if self.settings.exit == ExitPolicy::RestoreIfWorse {
+            // Better according to an earlier run's trial.
+            self.warn_on_error(|me| me.journal.keep_adopted().map(drop));
+        }
         if self.settings.exit != ExitPolicy::Keep {
             match restore::restore(&mut self.journal, &mut self.namespaces) {
                 Ok(report) => report
@@ -585,6 +622,8 @@ impl Engine {
         if let Err(error) = self.publish() {
             tracing::warn!("{error}");
         }
+        self.learned.at_once = true;
+        self.keep_learned();
         if let Err(error) = self.journal.end_run(how) {
             tracing::warn!("{error}");
         }
@@ -601,20 +640,13 @@ fn confine(policy: &mut Policy) {
     );
 }
 
-/// A PSI trigger: readable by EPOLLPRI when tasks stalled for memory for 200 ms of 2 s.
-/// Windows that are multiples of two seconds need no CAP_SYS_RESOURCE (Documentation/accounting/psi.rst).
+/// Ready when tasks stalled for memory for 200 ms of 2 s.
 fn open_pressure() -> Option<File> {
-    let open = || -> io::Result<File> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/proc/pressure/memory")?;
-        file.write_all(b"some 200000 2000000\0")?;
-        Ok(file)
-    };
-    open()
+    let path = Path::new("/proc/pressure/memory");
+    let (stall, window) = (Duration::from_millis(200), Duration::from_secs(2));
+    psi::trigger(path, false, stall, window)
         .inspect_err(|error| {
-            tracing::warn!("no memory pressure signal (/proc/pressure/memory): {error}")
+            tracing::warn!("no memory pressure signal ({}): {error}", path.display())
         })
         .ok()
 }

@@ -4,8 +4,10 @@ use std::{collections::HashMap, rc::Rc};
 
 use nix::sys::epoll::EpollFlags;
 
-use super::{Counts, Engine, Registered, Registration, onset::Baseline};
-use crate::{Error, Knob, Result, Signal, restore, trial::Plan, tunable::covers};
+use super::{
+    Counts, Engine, Registered, Registration, SOURCE_TOKENS, learned::Known, onset::Baseline,
+};
+use crate::{Error, Knob, Reach, Result, Signal, restore, trial::Plan, tunable::covers};
 
 impl Engine {
     /// Takes a tuner in: its tunables are its own from now on, its source is waited for.
@@ -24,12 +26,16 @@ impl Engine {
             .tunables()
             .into_iter()
             .try_for_each(|tunable| self.governor.register(tunable, &name))
-            .and_then(|()| self.wait_for(source.fd(), token, EpollFlags::EPOLLIN));
+            .and_then(|()| self.wait_for(source.fd(), token, EpollFlags::EPOLLIN))
+            .and_then(|()| {
+                let mut each = (token + 1..token + SOURCE_TOKENS).zip(source.pressure());
+                each.try_for_each(|(token, fd)| self.wait_for(fd, token, EpollFlags::EPOLLPRI))
+            });
         if let Err(error) = registered {
             self.governor.unregister(&name);
             return Err(error);
         }
-        self.next_token += 1;
+        self.next_token += SOURCE_TOKENS;
         let plans: HashMap<String, Rc<Plan>> = tuner
             .tunables()
             .into_iter()
@@ -54,7 +60,10 @@ impl Engine {
             counts: Counts::default(),
             baseline: Rc::new(Baseline::of(plans.values())),
             plans,
+            known: Known::default(),
+            reach: None,
         });
+        self.welcome(self.tuners.len() - 1);
         Ok(())
     }
 
@@ -66,9 +75,13 @@ impl Engine {
         let Some(index) = self.tuners.iter().position(|t| t.tuner.name() == name) else {
             return Ok(());
         };
+        self.learned.at_once = true;
+        self.keep_learned();
         let gone = self.tuners.remove(index);
         // Fails only where the source has closed it already.
-        let _ = self.epoll.delete(gone.source.fd());
+        for fd in gone.source.pressure().into_iter().chain([gone.source.fd()]) {
+            let _ = self.epoll.delete(fd);
+        }
         // What it asked for in this very turn is not made any more.
         for change in self.batch.extract_if(.., |change| change.tuner == name) {
             let original = self.originals.get(&change.knob).unwrap_or(&change.old);
@@ -122,6 +135,30 @@ impl Engine {
             self.watchdog.forget(knob);
         }
         self.outcomes.retain(|knob, _| !wanted(knob));
+    }
+
+    /// Tells sources that act by themselves where they may, where that has changed.
+    pub(super) fn tell_reach(&mut self) {
+        let now = std::time::Instant::now();
+        for tuner in self.tuners.iter_mut().filter(|t| t.source.acts_itself()) {
+            let name = tuner.tuner.name();
+            let rests = self.operator.rest(name, now).is_some();
+            let reach = Reach {
+                acts: !rests && self.governor.lets_act(name),
+                only: self
+                    .scope
+                    .as_ref()
+                    .map(|scope| scope.iter().copied().collect()),
+                except: self.governor.held_places(name).collect(),
+            };
+            if tuner.reach.as_ref() == Some(&reach) {
+                continue;
+            }
+            if let Err(error) = tuner.source.reach(&reach) {
+                tracing::warn!("{name} does nothing by itself: {error}");
+            }
+            tuner.reach = Some(reach);
+        }
     }
 
     /// Passes a signal on to those other tuners that listen.

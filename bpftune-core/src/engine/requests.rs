@@ -88,12 +88,15 @@ impl Engine {
             }
             _ => false,
         };
+        self.tell_reach();
+        self.keep_learned();
         self.arm_timer()?;
         self.publish()?;
+        self.warn_on_error(|me| me.journal.rest());
         Ok(calls && self.control.as_ref().is_some_and(|c| c.has_calls()))
     }
 
-    /// Tells watchers what the journal took down, and lets the journal rest.
+    /// Tells watchers what the journal took down.
     pub(super) fn publish(&mut self) -> Result<()> {
         let touched = self.journal.take_touched();
         let mut events = std::mem::take(&mut self.operator.events);
@@ -121,7 +124,6 @@ impl Engine {
             self.operator.unpruned = 0;
             self.prune(PRUNE_AT_ONCE);
         }
-        self.warn_on_error(|me| me.journal.rest());
         Ok(())
     }
 

@@ -56,31 +56,45 @@ impl Engine {
 
     fn tuner_statuses(&self) -> Vec<control::Tuner> {
         let now = Instant::now();
-        self.tuners
-            .iter()
-            .map(|t| {
-                let (state, paused_until_unix_ms) = match self.operator.rest(t.tuner.name(), now) {
-                    None => ("on", None),
-                    Some(Rest::Disabled) => ("disabled", None),
-                    Some(Rest::Paused(_, until)) => ("paused", Some(until)),
-                };
-                control::Tuner {
-                    name: t.tuner.name().into(),
-                    about: t.tuner.about().into(),
-                    tunables: t
-                        .tuner
-                        .tunables()
-                        .iter()
-                        .map(|tunable| tunable.name.to_string())
-                        .collect(),
-                    signals: t.counts.signals,
-                    proposals: t.counts.proposals,
-                    changes: t.counts.changes,
+        let registered = self.tuners.iter().map(|t| {
+            let (state, paused_until_unix_ms) = match self.operator.rest(t.tuner.name(), now) {
+                None => ("on", None),
+                Some(Rest::Disabled) => ("disabled", None),
+                Some(Rest::Paused(_, until)) => ("paused", Some(until)),
+            };
+            control::Tuner {
+                name: t.tuner.name().into(),
+                about: t.tuner.about().into(),
+                tunables: t
+                    .tuner
+                    .tunables()
+                    .iter()
+                    .map(|tunable| tunable.name.to_string())
+                    .collect(),
+                signals: t.counts.signals,
+                proposals: t.counts.proposals,
+                changes: t.counts.changes,
+                state: state.into(),
+                paused_until_unix_ms,
+            }
+        });
+        #[cfg(feature = "plugins")]
+        let registered = registered.chain(
+            self.plugins
+                .iter()
+                .flat_map(crate::plugin::Manager::idle)
+                .map(|(name, state, why)| control::Tuner {
+                    name: name.into(),
+                    about: why.into(),
+                    tunables: Vec::new(),
+                    signals: 0,
+                    proposals: 0,
+                    changes: 0,
                     state: state.into(),
-                    paused_until_unix_ms,
-                }
-            })
-            .collect()
+                    paused_until_unix_ms: None,
+                }),
+        );
+        registered.collect()
     }
 
     fn knob_status(&mut self, knob: Knob) -> KnobStatus {

@@ -146,6 +146,8 @@ impl Engine {
         self.outcomes.insert(knob.clone(), record.outcome);
         if let Some(index) = self.owner_index(&knob.tunable) {
             self.tuners[index].tuner.tried(knob, &record);
+            self.tuners[index].known.stirred = true;
+            self.learned.at_once = true;
         }
         if action == Action::Reverted {
             // It rests in any case: taken back for want of proof, it would be wanted again at once.

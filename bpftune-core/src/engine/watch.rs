@@ -4,7 +4,11 @@ use std::time::Instant;
 
 use nix::sys::epoll::EpollFlags;
 
-use super::{Engine, TOKEN_HARM, batch::Change, operator::Rest};
+use super::{
+    Engine, TOKEN_HARM,
+    batch::{self, Change},
+    operator::Rest,
+};
 use crate::{
     Signal,
     journal::DecisionId,
@@ -24,9 +28,9 @@ impl Engine {
         });
         if awake {
             for (source, fd) in self.watchdog.fds() {
-                // A PSI trigger is ready by EPOLLPRI, whatever else by EPOLLIN.
-                let flags = EpollFlags::EPOLLPRI | EpollFlags::EPOLLIN;
-                if let Err(error) = self.wait_for(fd, TOKEN_HARM + source as u64, flags) {
+                // Not EPOLLIN: a PSI file can always be read, and the loop would never sleep.
+                let token = TOKEN_HARM + source as u64;
+                if let Err(error) = self.wait_for(fd, token, EpollFlags::EPOLLPRI) {
                     tracing::warn!("{error}");
                 }
             }
@@ -70,7 +74,7 @@ impl Engine {
             changes.push(Change {
                 tuner: first.tuner,
                 signal: Some(Signal {
-                    scenario: "watchdog".into(),
+                    scenario: batch::WATCHDOG.into(),
                     netns: knob.netns,
                     subject: harm.what.clone(),
                     count: 1,

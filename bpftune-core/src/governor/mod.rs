@@ -81,7 +81,8 @@ pub struct Governor {
     reserved: usize,
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
+/// What the hourly limits look back on.
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 impl Governor {
     /// A governor that knows no tunable yet.
@@ -188,6 +189,25 @@ impl Governor {
         })
     }
 
+    /// Whether all of a tuner's tunables may be changed: none is observed, advised about or denied.
+    #[must_use]
+    pub fn lets_act(&self, owner: &str) -> bool {
+        let mut its = self
+            .tunables
+            .values()
+            .filter(|registered| registered.owner == owner);
+        its.all(|registered| {
+            let Limits { mode, denied, .. } = &registered.limits;
+            mode.value == Mode::Auto && denied.is_none()
+        })
+    }
+
+    /// Where somebody else wrote one of a tuner's tunables.
+    pub fn held_places(&self, owner: &str) -> impl Iterator<Item = NetnsCookie> {
+        let its = |knob: &&Knob| self.owner(&knob.tunable) == Some(owner);
+        self.holds.keys().filter(its).map(|knob| knob.netns)
+    }
+
     /// A registered tunable.
     #[must_use]
     pub fn tunable(&self, name: &str) -> Option<&Tunable> {
@@ -206,6 +226,18 @@ impl Governor {
     pub fn mode(&self, tunable: &str) -> Option<Mode> {
         self.registered(tunable)
             .map(|registered| self.limits(registered, tunable).mode.value)
+    }
+
+    /// The bounds that the operator's files set for a tunable, for people: ", min 4KiB, max 1%"; empty where they do not.
+    #[must_use]
+    pub fn said_bounds(&self, tunable: &str) -> String {
+        let limits = self.tunables.get(tunable).map(|found| &found.limits);
+        let of = |name, bound: Option<&limits::Set<crate::config::Amount>>| {
+            bound.map_or(String::new(), |set| format!(", {name} {}", set.value))
+        };
+        limits.map_or(String::new(), |limits| {
+            of("min", limits.min.as_ref()) + &of("max", limits.max.as_ref())
+        })
     }
 
     /// Says how people name a namespace; asked for only where the policy has a word on places.
@@ -474,6 +506,19 @@ impl Governor {
         self.reserved = self.reserved.saturating_sub(1);
         note(&mut history.recent, now, most);
         note(&mut self.recent, now, self.policy.changes_per_hour_total);
+    }
+
+    /// Notes a change that an earlier run made, at a moment after those noted before. It counts for the limits, not as one of
+    /// this run's.
+    pub fn remember(&mut self, knob: &Knob, direction: i8, averted_harm: bool, at: Instant) {
+        let history = self.knobs.entry(knob.clone()).or_default();
+        let turned = history.last.is_some_and(|(_, last)| last != direction);
+        if turned && !averted_harm {
+            note(&mut history.turns, at, usize::MAX);
+        }
+        history.last = Some((at, direction));
+        note(&mut history.recent, at, usize::MAX);
+        note(&mut self.recent, at, usize::MAX);
     }
 
     /// Notes what was written there, for the memory budget; `original` is the value before the first change.

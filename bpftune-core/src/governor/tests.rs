@@ -246,3 +246,38 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn changes_of_an_earlier_run_count_for_the_limits() {
+    let policy = Policy {
+        changes_per_hour: 2,
+        reversals_per_hour: 3,
+        ..Policy::default()
+    };
+    let now = Instant::now();
+    let ago = |seconds| now.checked_sub(Duration::from_secs(seconds)).unwrap();
+    let decide = |governor: &Governor| governor.decide(&to(90), &current(60), &machine(), now);
+    let mut fresh = governor(policy.clone());
+    fresh.remember(&knob(), 1, false, ago(3500));
+    assert!(matches!(decide(&fresh), Decision::Apply(_)));
+    fresh.remember(&knob(), 1, false, ago(120));
+    assert!(matches!(
+        decide(&fresh),
+        Decision::Refuse(Refusal::HourlyLimit { changes: 2, .. })
+    ));
+    assert_eq!(fresh.history(&knob()).unwrap().changes, 0, "not this run's");
+
+    // Turns count, but for those that averted harm.
+    for (averted_harm, flaps) in [(false, true), (true, false)] {
+        let mut governor = governor(Policy {
+            changes_per_hour: 60,
+            ..policy.clone()
+        });
+        for (seconds, direction) in [(400, 1), (300, -1), (200, 1)] {
+            governor.remember(&knob(), direction, averted_harm, ago(seconds));
+        }
+        let down = governor.decide(&to(60), &current(90), &machine(), now);
+        let refused = matches!(down, Decision::Refuse(Refusal::Flapping { .. }));
+        assert_eq!(refused, flaps, "{down:?}");
+    }
+}

@@ -93,14 +93,38 @@ impl Journal {
         Ok(())
     }
 
-    /// Takes the originals that an earlier run kept on exit up again, so that they can be restored.
+    /// Takes the originals that an earlier run kept on exit up again, so that they can be restored. `keeps`: this run keeps
+    /// values too, so that they are [kept again](Journal::keep_adopted) where it ends uncleanly.
     ///
     /// # Errors
     /// See [`JournalError`](super::JournalError).
-    pub fn adopt_kept(&mut self) -> Result<usize> {
+    pub fn adopt_kept(&mut self, keeps: bool) -> Result<usize> {
+        let note = if keeps { ADOPTED } else { "" };
+        // What could not be restored is not kept on purpose any more.
         self.execute(
-            "UPDATE original SET state = 'held', note = '' WHERE state = 'kept' AND boot_id = ?1",
-            params![self.boot],
+            "UPDATE original SET note = '' WHERE state = 'held' AND note = ?1",
+            params![ADOPTED],
+        )?;
+        self.execute(
+            "UPDATE original SET state = 'held', note = ?2 WHERE state = 'kept' AND boot_id = ?1",
+            params![self.boot, note],
+        )
+    }
+
+    /// What the last run took over from one that kept it on purpose, and did not change, is kept again.
+    ///
+    /// # Errors
+    /// See [`JournalError`](super::JournalError).
+    pub fn keep_adopted(&mut self) -> Result<usize> {
+        self.execute(
+            "UPDATE original SET state = 'kept', note = '' WHERE state = 'held' AND note = ?2 AND boot_id = ?1
+             AND NOT EXISTS (SELECT 1 FROM decision d WHERE d.boot_id = ?1 AND d.netns = original.netns
+                 AND d.tunable = original.tunable AND d.run = (SELECT max(id) FROM run)
+                 AND d.verdict IN ('intended', 'applied'))",
+            params![self.boot, ADOPTED],
         )
     }
 }
+
+/// The note on an original that an earlier run kept, and this one took over.
+const ADOPTED: &str = "kept by an earlier run";

@@ -16,7 +16,7 @@ pub struct Fingerprint {
     pub kernel: String,
     /// CPUs, memory and machine id.
     pub hardware: String,
-    /// A hash of the part of the config that the learner follows.
+    /// The part of the config that the learner follows, as text.
     pub config: String,
     /// The learner's name and version: "aimd/1".
     pub learner: String,
@@ -99,14 +99,14 @@ pub struct Dropped {
 }
 
 impl Journal {
-    /// Keeps states, in one commit; each replaces the one before it.
+    /// Keeps states; each replaces the one before it. All of them are one group, which the next commit brings to disk:
+    /// nobody waits for what a learner learned. SIGKILL loses nothing.
     ///
     /// # Errors
     /// See [`JournalError`](super::JournalError). Then none was kept.
     pub fn learn(&mut self, states: &[Learned]) -> Result<()> {
-        let path = self.path.clone();
-        (|| {
-            let transaction = self.db.transaction()?;
+        self.commits += 1;
+        self.without_wait(|transaction| {
             for Learned {
                 tuner,
                 tunable,
@@ -132,23 +132,22 @@ impl Journal {
                         state.to_string(),
                     ])?;
             }
-            transaction.commit()
-        })()
-        .doing("write", &path)
+            Ok(())
+        })
     }
 
-    /// The states that fit, tunable by tunable; `fits` says what each must fit to (`None`: nobody wants it). The others
-    /// are deleted and named.
+    /// A tuner's states that fit, tunable by tunable; `fits` says what each must fit to (`None`: nobody wants it). The
+    /// others are deleted and named.
     ///
     /// # Errors
     /// See [`JournalError`](super::JournalError).
     pub fn learned(
         &mut self,
+        tuner: &str,
         mut fits: impl FnMut(&Learned) -> Option<Fingerprint>,
     ) -> Result<(Vec<Learned>, Vec<Dropped>)> {
-        let path = self.path.clone();
         let (mut kept, mut dropped) = (Vec::new(), Vec::new());
-        for learned in self.all_learned()? {
+        for learned in self.select_learned("WHERE tuner = ?1", params![tuner])? {
             let why = match fits(&learned) {
                 _ if learned.state.is_null() => Some("it is not readable".to_owned()),
                 None => Some("nobody learns there any more".to_owned()),
@@ -164,37 +163,63 @@ impl Journal {
                 }),
             }
         }
-        let transaction = self.db.transaction().doing("write", &path)?;
-        for Dropped {
-            tuner,
-            tunable,
-            place,
-            why: _,
-        } in &dropped
-        {
-            transaction
-                .execute(
+        self.unlearn(&dropped)?;
+        Ok((kept, dropped))
+    }
+
+    /// A tuner's states in one place.
+    ///
+    /// # Errors
+    /// See [`JournalError`](super::JournalError).
+    pub fn learned_at(&self, tuner: &str, place: &str) -> Result<Vec<Learned>> {
+        self.select_learned("WHERE tuner = ?1 AND place = ?2", params![tuner, place])
+    }
+
+    /// Deletes states.
+    ///
+    /// # Errors
+    /// See [`JournalError`](super::JournalError). Then none was deleted.
+    pub fn unlearn(&mut self, states: &[Dropped]) -> Result<()> {
+        if states.is_empty() {
+            return Ok(());
+        }
+        self.without_wait(|transaction| {
+            for Dropped {
+                tuner,
+                tunable,
+                place,
+                why: _,
+            } in states
+            {
+                transaction.execute(
                     "DELETE FROM learned WHERE tuner = ?1 AND tunable = ?2 AND place = ?3",
                     params![tuner, tunable, place],
-                )
-                .doing("write", &path)?;
-        }
-        transaction.commit().doing("commit", &path)?;
-        Ok((kept, dropped))
+                )?;
+            }
+            Ok(())
+        })
     }
 
     pub(super) fn all_learned(&self) -> Result<Vec<Learned>> {
         if self.schema < 2 {
             return Ok(Vec::new());
         }
+        self.select_learned("", params![])
+    }
+
+    fn select_learned(
+        &self,
+        condition: &str,
+        params: impl rusqlite::Params,
+    ) -> Result<Vec<Learned>> {
         self.db
-            .prepare(
-                "SELECT tuner, tunable, place, kernel, hardware, config, learner, state FROM learned
-                 ORDER BY tuner, tunable, place",
-            )
+            .prepare_cached(&format!(
+                "SELECT tuner, tunable, place, kernel, hardware, config, learner, state FROM learned {condition}
+                 ORDER BY tuner, tunable, place"
+            ))
             .and_then(|mut statement| {
                 statement
-                    .query_map([], |row| {
+                    .query_map(params, |row| {
                         let text: String = row.get(7)?;
                         Ok(Learned {
                             tuner: row.get(0)?,

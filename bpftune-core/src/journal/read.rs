@@ -147,6 +147,34 @@ impl Journal {
         Ok(Page { decisions, next })
     }
 
+    /// The changes of this boot that were announced since this moment (unix milliseconds), oldest first: those whose
+    /// write failed are not among them.
+    ///
+    /// # Errors
+    /// See [`JournalError`](super::JournalError).
+    pub fn changes_since(&self, since: i64) -> Result<Vec<Decision>> {
+        let first = self
+            .db
+            .prepare("SELECT id, at FROM decision ORDER BY id DESC")
+            .and_then(|mut statement| {
+                let mut rows = statement.query([])?;
+                let mut first = i64::MAX;
+                // From the newest back, and no further than needed.
+                while let Some(row) = rows.next()? {
+                    if row.get::<_, i64>(1)? < since {
+                        break;
+                    }
+                    first = row.get(0)?;
+                }
+                Ok(first)
+            })
+            .doing("read", &self.path)?;
+        self.decisions(
+            "WHERE id >= ?1 AND boot_id = ?2 AND verdict IN ('intended', 'applied') ORDER BY id",
+            params![first, self.boot],
+        )
+    }
+
     /// One decision.
     ///
     /// # Errors

@@ -44,13 +44,16 @@ pub struct Pruned {
     pub more: bool,
 }
 
+/// States of learners that stay, the newest: namespaces with names of their own may come and go in any number.
+const LEARNED: i64 = 10_000;
+
 /// Pages given back to the file system in one go.
 const VACUUM_PAGES: u32 = 256;
 
 impl Journal {
     /// Deletes at most `limit` of the decisions that are past what is to be kept, oldest first, and gives free pages
     /// back. Never touches what restoring needs: the decisions on a knob whose value may be ours, this run, holds.
-    /// A decision that took a deleted one back stays, and no longer names it.
+    /// A decision that took a deleted one back stays, and no longer names it. What was learned so long ago goes too.
     ///
     /// # Errors
     /// See [`JournalError`](super::JournalError). Then nothing was deleted.
@@ -85,6 +88,11 @@ impl Journal {
                     params![self.run],
                 )?;
             }
+            transaction.execute(
+                "DELETE FROM learned WHERE at < ?1
+                     OR at < (SELECT at FROM learned ORDER BY at DESC LIMIT 1 OFFSET ?2)",
+                params![oldest_at, LEARNED - 1],
+            )?;
             transaction.commit()?;
             Ok(count)
         })()

@@ -112,8 +112,61 @@ fn kept_values_can_be_restored_later() {
     journal.intend(&decision(&knob, &old, &new)).unwrap();
     journal.close(&knob, OriginalState::Kept, "").unwrap();
     assert!(journal.held().unwrap().is_empty());
-    assert_eq!(journal.adopt_kept().unwrap(), 1);
+    assert_eq!(journal.adopt_kept(false).unwrap(), 1);
     assert_eq!(journal.held().unwrap()[0].value, old);
+}
+
+#[test]
+fn what_was_adopted_and_not_changed_is_kept_again() {
+    let (_dir, mut journal) = new();
+    let (one, old, new) = (knob(), value(1), value(2));
+    let other = Knob {
+        tunable: "net.ipv4.tcp_wmem".into(),
+        ..knob()
+    };
+    for knob in [&one, &other] {
+        let id = journal.intend(&decision(knob, &old, &new)).unwrap();
+        journal.applied(id).unwrap();
+        journal.close(knob, OriginalState::Kept, "").unwrap();
+    }
+    // Another run takes over and changes one of them.
+    journal.begin_run("auto", "test").unwrap();
+    assert_eq!(journal.adopt_kept(true).unwrap(), 2);
+    journal.intend(&decision(&one, &new, &value(3))).unwrap();
+    assert_eq!(journal.keep_adopted().unwrap(), 1);
+    let held = journal.held().unwrap();
+    assert_eq!((held.len(), &held[0].knob), (1, &one));
+    assert_eq!(held[0].value, old, "its true start");
+    // A run that restores adopts for good.
+    journal.begin_run("auto", "test").unwrap();
+    assert_eq!(journal.adopt_kept(false).unwrap(), 1);
+    assert_eq!(journal.keep_adopted().unwrap(), 0);
+    assert_eq!(journal.held().unwrap().len(), 2);
+}
+
+#[test]
+fn recent_changes_are_found_from_the_newest_back() {
+    let (_dir, mut journal) = new();
+    let (knob, old, new) = (knob(), value(1), value(2));
+    let decision = decision(&knob, &old, &new);
+    let ids: Vec<DecisionId> = (0..4).map(|_| journal.intend(&decision).unwrap()).collect();
+    journal.applied(ids[1]).unwrap();
+    journal.failed(ids[2], "no").unwrap();
+    journal.record(&decision, Verdict::Refused, "no").unwrap();
+    journal
+        .db
+        .execute(
+            "UPDATE decision SET at = at - 10000 WHERE id = ?1",
+            [ids[0].0],
+        )
+        .unwrap();
+    let found = |since: i64| -> Vec<DecisionId> {
+        let changes = journal.changes_since(since).unwrap();
+        changes.iter().map(|change| change.id).collect()
+    };
+    assert_eq!(found(now_ms() - 5000), [ids[1], ids[3]]);
+    assert_eq!(found(now_ms() - 20_000), [ids[0], ids[1], ids[3]]);
+    assert_eq!(found(now_ms() + 1000), []);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Decisions on their way to disk.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Transaction, params};
 
 use super::{DecisionId, Journal, NewDecision, Result, Touched, Verdict, error::Doing, now_ms};
 use crate::Value;
@@ -72,26 +72,40 @@ impl Journal {
         if ids.is_empty() {
             return Ok(());
         }
+        let done = self.without_wait(|transaction| {
+            for id in ids {
+                transaction
+                    .prepare_cached("UPDATE decision SET verdict = 'applied' WHERE id = ?1")?
+                    .execute(params![id.0])?;
+            }
+            Ok(())
+        });
+        self.touched
+            .extend(ids.iter().copied().map(Touched::Decision));
+        done
+    }
+
+    /// A transaction that the next commit brings to disk. SIGKILL loses nothing of it; a power cut may lose it whole.
+    pub(super) fn without_wait(
+        &mut self,
+        write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<()> {
         let path = self.path.clone();
         let synchronous = |db: &Connection, how: &str| {
             db.pragma_update(None, "synchronous", how)
                 .doing("write", &path)
         };
         synchronous(&self.db, "NORMAL")?;
-        let done = (|| {
-            let transaction = self.db.transaction()?;
-            for id in ids {
-                transaction
-                    .prepare_cached("UPDATE decision SET verdict = 'applied' WHERE id = ?1")?
-                    .execute(params![id.0])?;
-            }
-            transaction.commit()
-        })()
-        .doing("write", &path);
+        let done = self
+            .db
+            .transaction()
+            .and_then(|transaction| {
+                write(&transaction)?;
+                transaction.commit()
+            })
+            .doing("write", &path);
         // Whatever became of it: announcements must reach the disk.
         synchronous(&self.db, "FULL")?;
-        self.touched
-            .extend(ids.iter().copied().map(Touched::Decision));
         done
     }
 

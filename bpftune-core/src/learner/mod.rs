@@ -21,6 +21,7 @@ mod arms;
 pub mod epsilon_greedy;
 pub mod guard;
 pub mod hill_climb;
+mod knobs;
 pub mod limit;
 pub mod pid;
 mod saved;
@@ -35,6 +36,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     arms::Arms,
     guard::Guard,
+    knobs::Learners,
     saved::{STATE_VERSION, SavedError},
     spec::{Kind, Spec},
 };

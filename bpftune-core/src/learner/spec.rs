@@ -77,6 +77,15 @@ impl Spec {
         }
     }
 
+    /// Whether it remembers anything beside the knob's value.
+    #[must_use]
+    pub fn remembers(&self) -> bool {
+        match self {
+            Spec::Limit(_) | Spec::Step(_) | Spec::Aimd(_) => false,
+            Spec::HillClimb(_) | Spec::Pid(_) | Spec::EpsilonGreedy(_) | Spec::Thompson(_) => true,
+        }
+    }
+
     /// Whether its parameters make sense.
     ///
     /// # Errors

@@ -94,7 +94,7 @@ fn revert(end: End, daemon: Option<BorrowedFd<'_>>, state_dir: &Path) -> Result<
     let _lock = engine::lock_state_to_revert(state_dir)?;
     let mut namespaces = Namespaces::new()?;
     let mut journal = Journal::open(state_dir)?;
-    restore::restore(&mut journal, &mut namespaces)
+    restore::restore_after_crash(&mut journal, &mut namespaces)
 }
 
 fn report(result: Result<restore::Report>) -> ExitCode {

@@ -86,6 +86,7 @@ pub struct Outlook {
     values: HashMap<Knob, Value>,
     originals: HashMap<Knob, Value>,
     machine: Machine,
+    at: Duration,
 }
 
 impl View for Outlook {
@@ -99,6 +100,10 @@ impl View for Outlook {
 
     fn host_netns(&self) -> NetnsCookie {
         NETNS
+    }
+
+    fn now(&self) -> Duration {
+        self.at
     }
 
     fn changed(&self) -> Vec<(Knob, Value)> {
@@ -154,6 +159,7 @@ impl Host {
                 values: values.into_iter().collect(),
                 originals: HashMap::new(),
                 machine: machine(),
+                at: Duration::ZERO,
             },
             start: Instant::now(),
             at: Duration::ZERO,
@@ -208,6 +214,7 @@ impl Host {
         let switching = self.trial.is_some() && self.setup.layout == Layout::Interleaved;
         let seen = plant.window(self.at, &value);
         self.at += WINDOW;
+        self.outlook.at = self.at;
         self.measured(seen.goodput);
         // What is seen while a trial switches belongs to neither value.
         if switching {
@@ -221,6 +228,7 @@ impl Host {
     /// A signal that is known not to be chance, at this time: a recorded one.
     pub fn act_on(&mut self, at: Duration, signal: &Signal) {
         self.at = self.at.max(at);
+        self.outlook.at = self.at;
         for proposal in self.tuner.on_signal(signal, &self.outlook) {
             self.propose(proposal);
         }

@@ -41,6 +41,13 @@ pub enum Counter {
         /// The column.
         name: Cow<'static, str>,
     },
+    /// Of /proc/net/sockstat in the namespace: "TCP", "tw". A level, not a count of events.
+    Sockets {
+        /// The line.
+        group: Cow<'static, str>,
+        /// The word before the number.
+        name: Cow<'static, str>,
+    },
     /// Packets that the namespace's devices dropped, both ways (/proc/net/dev).
     DeviceDrops,
     /// Seconds in which some or all tasks of the host waited for a resource (/proc/pressure).
@@ -52,13 +59,28 @@ pub enum Counter {
     },
     /// Seconds that the host's processors worked (/proc/stat).
     CpuBusy,
+    /// Packets that the host dropped because a processor's backlog was full (/proc/net/softnet_stat).
+    SoftnetDrops,
+    /// How often a processor left packets for later because its budget was used up (/proc/net/softnet_stat).
+    SoftnetSqueezes,
     /// A counter of /proc/vmstat: "oom_kill".
     VmStat(Cow<'static, str>),
+    /// A size of /proc/meminfo, mostly in KiB: "MemAvailable".
+    MemInfo(Cow<'static, str>),
     /// A figure of the tuner's own source, by name: see [`Source::figure`](crate::Source::figure).
     Own(Cow<'static, str>),
 }
 
 impl Counter {
+    /// A word of /proc/net/sockstat.
+    #[must_use]
+    pub const fn sockets(group: &'static str, name: &'static str) -> Counter {
+        Counter::Sockets {
+            group: Cow::Borrowed(group),
+            name: Cow::Borrowed(name),
+        }
+    }
+
     /// A column of /proc/net/snmp or /proc/net/netstat.
     #[must_use]
     pub const fn net(group: &'static str, name: &'static str) -> Counter {

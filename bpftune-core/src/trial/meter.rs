@@ -49,7 +49,9 @@ impl ProcMeter {
 
 const SNMP: &str = "/proc/thread-self/net/snmp";
 const NETSTAT: &str = "/proc/thread-self/net/netstat";
+const SOCKSTAT: &str = "/proc/thread-self/net/sockstat";
 const DEV: &str = "/proc/thread-self/net/dev";
+const SOFTNET: &str = "/proc/net/softnet_stat";
 
 impl Meter for ProcMeter {
     fn read(&mut self, counter: &Counter) -> Option<f64> {
@@ -62,6 +64,7 @@ impl Meter for ProcMeter {
                 };
                 paired(self.text(file)?, group, name)
             }
+            Counter::Sockets { group, name } => worded(self.text(SOCKSTAT)?, group, name),
             Counter::DeviceDrops => device_drops(self.text(DEV)?),
             Counter::Stall { resource, full } => {
                 let path = match resource {
@@ -72,10 +75,13 @@ impl Meter for ProcMeter {
                 stalled(self.text(path)?, *full)
             }
             Counter::CpuBusy => busy(self.text("/proc/stat")?),
+            Counter::SoftnetDrops => softnet(self.text(SOFTNET)?, 1),
+            Counter::SoftnetSqueezes => softnet(self.text(SOFTNET)?, 2),
             Counter::VmStat(name) => {
                 let line = |line: &str| line.strip_prefix(name.as_ref())?.trim().parse().ok();
                 self.text("/proc/vmstat")?.lines().find_map(line)
             }
+            Counter::MemInfo(name) => size(self.text("/proc/meminfo")?, name),
             Counter::Own(_) => None,
         }
     }
@@ -93,6 +99,16 @@ fn paired(text: &str, group: &str, name: &str) -> Option<f64> {
     numbers.split_ascii_whitespace().nth(at)?.parse().ok()
 }
 
+/// Of a file of lines with words before their numbers: "TCP: inuse 2 orphan 0 tw 1".
+fn worded(text: &str, group: &str, name: &str) -> Option<f64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(group)?.strip_prefix(':'))?;
+    let mut words = line.split_ascii_whitespace();
+    words.find(|&word| word == name)?;
+    words.next()?.parse().ok()
+}
+
 /// The fourth number of each device is what it dropped of what came, the twelfth of what went.
 fn device_drops(text: &str) -> Option<f64> {
     let mut sum = 0.0;
@@ -106,6 +122,24 @@ fn device_drops(text: &str) -> Option<f64> {
         sum += numbers.get(3)? + numbers.get(11)?;
     }
     Some(sum)
+}
+
+/// A column of every processor's row, together; the numbers are hexadecimal.
+fn softnet(text: &str, column: usize) -> Option<f64> {
+    let each = text.lines().map(|line| {
+        let word = line.split_ascii_whitespace().nth(column)?;
+        u64::from_str_radix(word, 16).ok()
+    });
+    each.sum::<Option<u64>>().map(|sum| sum as f64)
+}
+
+/// "MemFree:   7 kB": its number.
+fn size(text: &str, name: &str) -> Option<f64> {
+    let line = |line: &str| {
+        let rest = line.strip_prefix(name)?.strip_prefix(':')?;
+        rest.split_ascii_whitespace().next()?.parse().ok()
+    };
+    text.lines().find_map(line)
 }
 
 /// The total of a PSI file's line, in seconds.
@@ -141,6 +175,11 @@ mod tests {
         let text = "TcpExt: A B\nTcpExt: 1 2\nIpExt: InNoRoutes InOctets OutOctets\nIpExt: 0 5 7\n";
         assert_eq!(paired(text, "IpExt", "OutOctets"), Some(7.0));
         assert_eq!(paired(text, "IpExt", "Missing"), None);
+        let sockstat =
+            "sockets: used 9\nTCP: inuse 2 orphan 0 tw 17 alloc 4 mem 1\nTCP6: inuse 3\n";
+        assert_eq!(worded(sockstat, "TCP", "tw"), Some(17.0));
+        assert_eq!(worded(sockstat, "TCP6", "inuse"), Some(3.0));
+        assert_eq!(worded(sockstat, "UDP", "inuse"), None);
         let psi = "some avg10=0.00 avg60=0.55 total=1500000\nfull avg10=0.00 total=500000\n";
         assert_eq!(
             (stalled(psi, false), stalled(psi, true)),
@@ -149,6 +188,14 @@ mod tests {
         assert_eq!(busy("cpu  100 0 50 900 7 1 2 3 0 0\ncpu0 1\n"), Some(1.56));
         let dev = "Inter-|\n face |\n    lo: 1 2 3 4 5 6 7 8 9 10 11 12 0 0 0 0\n  eth0:1 2 3 5 0 0 0 0 0 0 0 6 0 0 0 0\n";
         assert_eq!(device_drops(dev), Some(27.0));
+        let rows = "0a 00 0f\n01 02 01\n";
+        assert_eq!(
+            (softnet(rows, 1), softnet(rows, 2)),
+            (Some(2.0), Some(16.0))
+        );
+        let meminfo = "MemTotal: 9 kB\nMemFree:   7 kB\n";
+        assert_eq!(size(meminfo, "MemFree"), Some(7.0));
+        assert_eq!(size(meminfo, "Mem"), None);
     }
 
     #[test]
@@ -158,9 +205,13 @@ mod tests {
             Counter::net("IpExt", "InOctets"),
             Counter::net("Tcp", "OutSegs"),
             Counter::net("TcpExt", "TCPLostRetransmit"),
+            Counter::sockets("TCP", "tw"),
             Counter::DeviceDrops,
             Counter::CpuBusy,
+            Counter::SoftnetDrops,
+            Counter::SoftnetSqueezes,
             Counter::VmStat("oom_kill".into()),
+            Counter::MemInfo("MemAvailable".into()),
         ] {
             assert!(meter.read(&counter).is_some(), "{counter:?}");
         }

@@ -8,6 +8,7 @@
 
 mod guard;
 mod meter;
+mod name;
 mod plan;
 mod record;
 mod side;

@@ -1,8 +1,8 @@
 //! Stalls and OOM kills.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{Read, Seek, Write},
+    fs::File,
+    io::{Read, Seek},
     os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -12,11 +12,11 @@ use super::{Harm, HarmSource};
 use crate::{
     Figure, NetnsCookie,
     netns::Namespaces,
+    psi,
     trial::{Counter, Meter, ProcMeter, Resource, stalled},
 };
 
-/// The kernel looks at so long a time. A multiple of two seconds needs no CAP_SYS_RESOURCE
-/// (Documentation/accounting/psi.rst).
+/// The kernel looks at so long a time.
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// All tasks wait for a resource for too large a share of time. The kernel wakes us by a trigger (PSI, Linux 5.2).
@@ -48,11 +48,8 @@ impl Stalls {
     }
 
     fn open(&self) -> std::io::Result<File> {
-        let mut file = OpenOptions::new().read(true).write(true).open(&self.path)?;
-        let us = |d: Duration| d.as_micros();
-        let stall = us(WINDOW.mul_f64(self.threshold.clamp(0.001, 1.0)));
-        write!(file, "full {stall} {}\0", us(WINDOW))?;
-        Ok(file)
+        let stall = WINDOW.mul_f64(self.threshold.clamp(0.001, 1.0));
+        psi::trigger(&self.path, true, stall, WINDOW)
     }
 
     fn text(&mut self) -> Option<String> {

@@ -84,7 +84,7 @@ pub trait HarmSource {
     /// Stops.
     fn disarm(&mut self);
 
-    /// While armed: ready (`EPOLLIN` or `EPOLLPRI`) when [`harm`](Self::harm) should be asked at once.
+    /// While armed: ready by `EPOLLPRI`, as PSI triggers are, when [`harm`](Self::harm) should be asked at once.
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }

@@ -11,6 +11,9 @@ pub(super) const RECEIVE_LIMITED: &str = "receive-limited";
 pub(super) const SEND_LIMITED: &str = "send-limited";
 pub(super) const MEMORY_EXCEEDED: &str = "memory-exceeded";
 
+/// Another tuner's scenario, about a limit that is owned here: a UDP socket whose size `rmem_max` cut down loses datagrams.
+const UDP_CUT_DOWN: &str = "udp-buffer-cut-down";
+
 pub(super) const RMEM: &str = "net.ipv4.tcp_rmem";
 const WMEM: &str = "net.ipv4.tcp_wmem";
 const TCP_MEM: &str = "net.ipv4.tcp_mem";
@@ -31,12 +34,13 @@ pub struct TcpBuffer {
 }
 
 impl Default for TcpBuffer {
-    /// With `limit`. The rate was measured under the limit, so the path's own is unknown: guess twice as much.
+    /// With `limit`. The rate was measured under the limit, so the path's own is unknown: guess four tenths more. The last
+    /// step may begin just below the need, so no more than that is ever too much.
     fn default() -> TcpBuffer {
         TcpBuffer {
             learner: Spec::Limit(limit::Params {
-                growth: 2.0,
-                least: 2.0,
+                growth: 1.4,
+                least: 1.4,
                 most: 8.0,
             }),
         }
@@ -171,8 +175,13 @@ impl Tuner for TcpBuffer {
         *self = wanted.unwrap_or_default();
     }
 
+    fn listens(&self, scenario: &str) -> bool {
+        scenario == UDP_CUT_DOWN
+    }
+
     fn on_signal(&mut self, signal: &Signal, view: &dyn View) -> Vec<Proposal> {
         match signal.scenario.as_ref() {
+            UDP_CUT_DOWN => udp_cut_down(self, signal, view),
             RECEIVE_LIMITED => receive_limited(self, signal, view),
             SEND_LIMITED => send_limited(self, signal, view),
             MEMORY_EXCEEDED => memory_exceeded(self, signal, view),
@@ -259,10 +268,8 @@ fn raise(
         return Vec::new();
     };
     let original = view
-        .changed()
-        .into_iter()
-        .find_map(|(changed, original)| (changed == knob).then(|| original.last()))
-        .unwrap_or_else(|| now.last());
+        .original(&knob)
+        .map_or(now.last(), |original| original.last());
     match tuner.next(now.last(), original, Reading::Need(need.trunc())) {
         Some(target) => gain(knob, now.with_last(target), reason),
         None => Vec::new(),
@@ -343,6 +350,35 @@ fn raise_locked(
         "{story}; the application fixed it with {option}, which {name} cut down: applications that ask again get more"
     );
     raise(tuner, knob, need / OVERHEAD, reason, view)
+}
+
+/// The kernel keeps twice what it gives, so a socket that was cut down has twice the maximum.
+fn udp_cut_down(tuner: &TcpBuffer, signal: &Signal, view: &dyn View) -> Vec<Proposal> {
+    let figure = |name| signal.figure(name);
+    let (Some(buffer), Some(queued), Some(lost)) =
+        (figure("buffer"), figure("queued"), figure("lost"))
+    else {
+        return Vec::new();
+    };
+    let knob = Knob {
+        tunable: RMEM_MAX.into(),
+        netns: view.host_netns(),
+    };
+    // A socket from before the last change.
+    if view
+        .value(&knob)
+        .is_none_or(|now| buffer < 2.0 * now.last() as f64)
+    {
+        return Vec::new();
+    }
+    let queued = queued.max(1.0);
+    let reason = format!(
+        "{lost:.0} datagrams to {} were lost with {queued:.0} waiting; the application fixed the size with SO_RCVBUF, \
+         which {RMEM_MAX} cut down: applications that ask again get more",
+        signal.subject
+    );
+    let need = buffer / 2.0 * (queued + lost) / queued;
+    raise(tuner, knob, need, reason, view)
 }
 
 fn memory_exceeded(tuner: &TcpBuffer, signal: &Signal, view: &dyn View) -> Vec<Proposal> {

@@ -2,22 +2,17 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::BorrowedFd,
     time::Duration,
 };
 
 use bpftune_core::{
-    Error, Figure, Knob, NetnsCookie, Result, Signal, Source,
-    bpf::{EventHeader, Events, HookStatus, Hooks},
-};
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use nix::{
-    sys::eventfd::{EfdFlags, EventFd},
-    time::{ClockId, clock_gettime},
+    Figure, Knob, NetnsCookie, Result, Signal, Source,
+    bpf::{EventHeader, Feed, HookStatus, Scenarios},
 };
 
-/// Scenario numbers of the BPF program and their names.
-pub(super) const SCENARIOS: [(u32, &str); 3] = [
+/// Scenario numbers of the BPF program and their names. A fixed size is a detail with a gate of its own.
+pub(super) const SCENARIOS: Scenarios = &[
     (1, super::rules::RECEIVE_LIMITED),
     (2, super::rules::SEND_LIMITED),
     (3, super::rules::MEMORY_EXCEEDED),
@@ -25,96 +20,56 @@ pub(super) const SCENARIOS: [(u32, &str); 3] = [
 
 /// The hooks of `tcp_buffer.bpf.c`.
 pub struct TcpBufferSource {
-    hooks: Hooks,
-    events: Option<Events>,
-    gates: Option<MapHandle>,
-    /// Never readable: stands in where no hook could be loaded.
-    nothing: EventFd,
+    feed: Feed,
 }
 
 impl TcpBufferSource {
     pub(super) fn new() -> Result<TcpBufferSource> {
         let object = include_bytes!(concat!(env!("OUT_DIR"), "/tcp_buffer.bpf.o"));
-        let hooks = Hooks::load(super::NAME, object, |_| Ok(()))?;
-        let events = hooks.map("events").map(Events::new).transpose()?;
-        let gates = hooks.map("gates");
-        let nothing =
-            EventFd::from_flags(EfdFlags::EFD_CLOEXEC).map_err(|errno| Error::System {
-                what: "eventfd".into(),
-                source: errno.into(),
-            })?;
         Ok(TcpBufferSource {
-            hooks,
-            events,
-            gates,
-            nothing,
+            feed: Feed::load(super::NAME, object, SCENARIOS)?,
         })
     }
 }
 
 impl Source for TcpBufferSource {
     fn fd(&self) -> BorrowedFd<'_> {
-        self.events
-            .as_ref()
-            .map_or_else(|| self.nothing.as_fd(), Events::fd)
+        self.feed.fd()
     }
 
     fn drain(&mut self, out: &mut Vec<Signal>) -> Result<()> {
-        let Some(events) = &mut self.events else {
-            return Ok(());
-        };
-        out.extend(events.drain()?.iter().filter_map(|event| parse(event)));
+        let events = self.feed.drain()?;
+        out.extend(
+            events
+                .iter()
+                .filter_map(|(scenario, head, body)| parse(scenario, head, body)),
+        );
         Ok(())
     }
 
     fn hooks(&self) -> &[HookStatus] {
-        self.hooks.status()
+        self.feed.status()
     }
 
-    /// Sets the gate's next opening time in the BPF map.
     fn quiet(&mut self, netns: NetnsCookie, scenario: &str, how_long: Duration) {
-        let Some(gates) = &self.gates else { return };
-        let Some((number, _)) = SCENARIOS.iter().find(|(_, name)| *name == scenario) else {
-            return;
-        };
-        let until = monotonic_ns() + u64::try_from(how_long.as_nanos()).unwrap_or(u64::MAX / 2);
-        for locked in 0..2u32 {
-            let mut key = [0; 16];
-            key[..8].copy_from_slice(&netns.0.to_ne_bytes());
-            key[8..12].copy_from_slice(&number.to_ne_bytes());
-            key[12..].copy_from_slice(&locked.to_ne_bytes());
-            let mut gate = [0; 16];
-            gate[..8].copy_from_slice(&until.to_ne_bytes());
-            // EXIST: only what has been seen; a fixed size is a scenario of its own.
-            let _ = gates.update(&key, &gate, MapFlags::EXIST);
-        }
+        self.feed.quiet(netns, scenario, how_long);
     }
 
     /// Connections whose window stood at the old limit are shown the new one.
     fn after_change(&mut self, knob: &Knob) -> Result<()> {
         if knob.tunable == super::rules::RMEM {
-            self.hooks.iterate("grow_waiting")?;
+            self.feed.hooks().iterate("grow_waiting")?;
         }
         Ok(())
     }
 
     fn map_bytes(&self) -> u64 {
-        self.hooks.map_bytes()
+        self.feed.map_bytes()
     }
 }
 
-/// The clock of bpf_ktime_get_ns: `CLOCK_MONOTONIC`.
-fn monotonic_ns() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has this clock");
-    Duration::from(now).as_nanos() as u64
-}
-
 /// `struct tcp_buffer_event` after its head.
-fn parse(event: &[u8]) -> Option<Signal> {
-    let (head, body) = EventHeader::split(event)?;
-    let (_, scenario) = *SCENARIOS
-        .iter()
-        .find(|(number, _)| *number == head.scenario)?;
+fn parse(scenario: &'static str, head: &EventHeader, body: &[u8]) -> Option<Signal> {
     let u16_at = |at: usize| Some(u16::from_ne_bytes(body.get(at..at + 2)?.try_into().ok()?));
     let u32_at = |at: usize| Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?));
     let (buffer, limit, window) = (u32_at(0)?, u32_at(4)?, u32_at(8)?);
@@ -155,9 +110,15 @@ fn parse(event: &[u8]) -> Option<Signal> {
 
 #[cfg(test)]
 mod tests {
+    use bpftune_core::bpf::split;
     use proptest::prelude::*;
 
     use super::*;
+
+    fn parse(event: &[u8]) -> Option<Signal> {
+        let (scenario, head, body) = split(SCENARIOS, event)?;
+        super::parse(scenario, &head, body)
+    }
 
     proptest! {
         #[test]

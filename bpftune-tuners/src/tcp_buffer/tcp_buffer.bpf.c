@@ -25,6 +25,7 @@
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
 #include "bpftune/event.h"
+#include "bpftune/gate.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -62,30 +63,6 @@ struct tcp_buffer_event {
 	__u8 pad2[6];
 };
 
-struct gate_key {
-	__u64 netns_cookie;
-	__u32 scenario;
-	__u32 locked;
-};
-
-struct gate {
-	__u64 next_ns;
-	__u32 count;
-	__u32 pad;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct gate_key);
-	__type(value, struct gate);
-} gates SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 64 * 1024);
-} events SEC(".maps");
-
 /* A kfunc since 6.2; the verifier turns it into nothing. */
 extern void *bpf_rdonly_cast(const void *object, __u32 btf_id) __ksym __weak;
 
@@ -95,27 +72,6 @@ static __always_inline struct tcp_sock *to_tcp_sock(struct sock *sk)
 	if (bpf_ksym_exists(bpf_rdonly_cast))
 		return bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock));
 	return bpf_skc_to_tcp_sock(sk);
-}
-
-/* The count of events if this one may be sent now, else 0. */
-static __always_inline __u32 pass_gate(__u64 cookie, __u32 scenario, __u32 locked)
-{
-	struct gate_key key = { .netns_cookie = cookie, .scenario = scenario, .locked = locked };
-	__u64 now = bpf_ktime_get_ns();
-	struct gate *gate = bpf_map_lookup_elem(&gates, &key);
-
-	if (!gate) {
-		struct gate first = { .next_ns = now + INTERVAL_NS };
-
-		bpf_map_update_elem(&gates, &key, &first, BPF_ANY);
-		return 1;
-	}
-	__u32 count = ++gate->count;
-	if (now < gate->next_ns)
-		return 0;
-	gate->next_ns = now + INTERVAL_NS;
-	gate->count = 0;
-	return count;
 }
 
 /* A standing queue in the path shows as a round trip well above its minimum. */
@@ -207,7 +163,7 @@ static __noinline int look_at(struct sock *sk, struct look *look, __u64 id, __u3
 		return 0;
 
 	__u64 cookie = net->net_cookie;
-	__u32 count = pass_gate(cookie, RECEIVE_LIMITED, !!locked);
+	__u32 count = pass_gate(cookie, RECEIVE_LIMITED, !!locked, INTERVAL_NS);
 
 	if (!count)
 		return 0;
@@ -277,7 +233,7 @@ static __noinline int at_send_limit(struct sock *sk, bool locked)
 
 	struct net *net = sk->__sk_common.skc_net.net;
 	__u64 cookie = net->net_cookie;
-	__u32 count = pass_gate(cookie, SEND_LIMITED, locked);
+	__u32 count = pass_gate(cookie, SEND_LIMITED, locked, INTERVAL_NS);
 
 	if (!count)
 		return 0;
@@ -321,7 +277,7 @@ int BPF_PROG(memory_exceeded, struct sock *sk, struct proto *prot, long allocate
 		return 0;
 	struct net *net = sk->__sk_common.skc_net.net;
 	__u64 cookie = net->net_cookie;
-	__u32 count = pass_gate(cookie, MEMORY_EXCEEDED, 0);
+	__u32 count = pass_gate(cookie, MEMORY_EXCEEDED, 0, INTERVAL_NS);
 
 	if (!count)
 		return 0;

@@ -8,11 +8,9 @@
 //! asked for just that; a shorter one is the application's choice and stays.
 
 use bpftune_core::{NetnsCookie, Result, bpf::Hooks};
-use rustix::{
-    fs::fstat,
-    net::listen,
-    process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
-};
+use rustix::net::listen;
+
+use crate::reach::copy_of;
 
 /// `struct listener` of the BPF program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,15 +39,7 @@ impl Listener {
 
     /// Has the kernel take min(any length, somaxconn) for its queue.
     fn listen_again(&self) -> rustix::io::Result<()> {
-        let gone = rustix::io::Errno::SRCH;
-        let process = Pid::from_raw(i32::try_from(self.process).map_err(|_| gone)?).ok_or(gone)?;
-        let process = pidfd_open(process, PidfdFlags::empty())?;
-        let descriptor = i32::try_from(self.descriptor).map_err(|_| gone)?;
-        let copy = pidfd_getfd(process, descriptor, PidfdGetfdFlags::empty())?;
-        // Process and descriptor numbers are used again; an inode is not while we hold it.
-        if fstat(&copy)?.st_ino != self.inode {
-            return Err(rustix::io::Errno::BADF);
-        }
+        let copy = copy_of(self.process, self.descriptor, self.inode)?;
         listen(&copy, -1)
     }
 }

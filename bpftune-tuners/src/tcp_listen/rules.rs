@@ -243,12 +243,9 @@ fn accept_queue(signal: &Signal, seen: &Seen, view: &dyn View) -> Option<Proposa
     let now = value(signal, SOMAXCONN, view)?;
     let target = longer(&now, seen.somaxconn, seen.accept_queue + seen.refused)?;
     let reason = format!(
-        "{:.0} connections waited to be accepted on {} with room for {}, and {:.0} more were refused; {}; {WHOM}",
-        seen.accept_queue,
-        signal.subject,
-        seen.backlog,
-        seen.refused,
-        seen.proof(),
+        "{:.0} connections waited to be accepted on {} with room for {}, and {:.0} more were refused; they are no flood, \
+         for those that wait have answered from their addresses; {WHOM}",
+        seen.accept_queue, signal.subject, seen.backlog, seen.refused,
     );
     Some(propose(signal, SOMAXCONN, target, reason))
 }

@@ -15,7 +15,7 @@ pub use child::Child;
 use crate::{
     ChildStderr, ChildStdin, ChildStdout, Command, Error, ExecPlan,
     command::Streams,
-    start::{self, Await, Pending, Progress, Scratch, Started, Watch},
+    start::{self, Await, Pending, Progress, Scratch, Started, Watch, local},
     sys::pidfd,
 };
 
@@ -58,8 +58,8 @@ impl Command {
     /// # Errors
     /// As [`spawn`](Self::spawn), or reading fails.
     pub fn output(&mut self) -> io::Result<Output> {
-        ExecPlan::start(&self.plan_with(Streams::Capture)?)?
-            .wait()?
+        self.plan_with(Streams::Capture)?
+            .spawn()?
             .wait_with_output()
     }
 
@@ -83,13 +83,29 @@ impl Command {
     }
 }
 
+thread_local! {
+    /// Kept from start to start, so that these allocate nothing.
+    static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch::new()) };
+}
+
 impl ExecPlan {
     /// Starts the command and waits until its program runs; see [`Command::spawn`].
     ///
     /// # Errors
     /// As [`Command::spawn`].
     pub fn spawn(&self) -> io::Result<Child> {
-        self.start()?.wait()
+        self.until_running().map(Child::new)
+    }
+
+    /// As [`spawn`](Self::spawn), for another kind of child.
+    pub(crate) fn until_running(&self) -> io::Result<Started> {
+        let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        let started = local::run(self, &mut scratch);
+        let _ = SCRATCH.try_with(|kept| kept.set(scratch));
+        match started? {
+            Some(started) => Ok(started),
+            None => self.start()?.until_running(),
+        }
     }
 
     /// Starts the command and returns at once; see [`Starting`].
@@ -97,10 +113,6 @@ impl ExecPlan {
     /// # Errors
     /// The process could not be made.
     pub fn start(&self) -> io::Result<Starting> {
-        thread_local! {
-            // Kept from start to start, so that these allocate nothing.
-            static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch::new()) };
-        }
         // While the thread ends it may be gone.
         let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
         let started = start::start(self, Watch::Word, &mut scratch);

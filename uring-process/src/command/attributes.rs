@@ -1,5 +1,7 @@
 //! What the child is besides its program: ids, directory, session, limits, confinement.
 
+mod operation;
+
 use std::{
     ffi::{CString, OsStr, OsString},
     os::unix::ffi::OsStrExt,

@@ -414,6 +414,7 @@ impl Command {
             mask: self.attributes.signal_mask,
             cgroup: self.cgroup.clone(),
             hooks: self.hooks.clone(),
+            operation: self.attributes.for_the_operation().filter(|_| !in_place),
             in_place,
         })
     }

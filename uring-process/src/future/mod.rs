@@ -3,7 +3,8 @@
 //! They run under any executor, also under several at a time, and are woken by a thread of their
 //! own, which the first of them starts (its name is `uring-process`) and which sleeps while nothing
 //! happens. It waits on an io_uring of its own, or by epoll where io_uring is refused or the kernel
-//! is older than 5.11. Processes are made by the thread that polls, and read and written by it.
+//! is older than 5.11. Processes are made by the thread that polls, and read and written by it; where the kernel makes
+//! them, a thread that ends waits until those that it asked for run their programs, for a second at most.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -38,7 +39,8 @@
 //! # Dropping
 //! Every future here may be dropped at any time. A process whose handle is gone is waited for in
 //! the background: it leaves no zombie. It is killed first only where that was asked for
-//! (`kill_on_drop`). A pipe that is dropped is closed; where it was being waited for, that is done
+//! (`kill_on_drop`). A start that is dropped before it is done, and that takes the next executor's try after the kernel's
+//! own operation, ends there. A pipe that is dropped is closed; where it was being waited for, that is done
 //! by the other thread, within moments.
 //!
 //! # Fork

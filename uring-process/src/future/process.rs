@@ -2,9 +2,9 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
     process::ExitStatus,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll, Waker},
 };
 
@@ -12,22 +12,21 @@ use crate::{
     Error, ExecPlan,
     machine::{Machine, News, Signal, Start, World},
     reactor::{Interest, Key, Listener, Reactor, SharedFd, Word},
-    start::{self, Await, Pending, Pipes, Progress, Scratch, Started},
+    start::{Await, Born, Launch, Pending, Pipes, Scratch},
     sys::pidfd,
 };
 
 /// What followers of a process share. The reactor has it until the process is over and waited for.
 pub(super) struct Process {
-    pid: i32,
-    pidfd: OwnedFd,
+    /// Empty until there is a process.
+    born: OnceLock<Born>,
     reactor: &'static Reactor,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
     machine: Machine,
-    pending: Pending,
-    pipes: Pipes,
+    launch: Launch,
     /// Waits that are out, for start and end.
     keys: [Option<Key>; 2],
     phase: Phase,
@@ -45,8 +44,10 @@ enum Phase {
 
 /// What the machine asks.
 struct Body<'a> {
-    pidfd: BorrowedFd<'a>,
-    pending: &'a mut Pending,
+    born: Option<&'a Born>,
+    launch: &'a mut Launch,
+    /// Of the next executor's try.
+    next: Option<Start<Error>>,
     status: &'a mut Option<Result<ExitStatus, i32>>,
 }
 
@@ -55,15 +56,11 @@ impl World for Body<'_> {
     type Status = ();
 
     fn start(&mut self) -> Start<Error> {
-        match self.pending.advance() {
-            Progress::Again => Start::Open,
-            Progress::Running => Start::Running,
-            Progress::Failed(error) => Start::Failed(error),
-        }
+        self.next.take().unwrap_or_else(|| self.launch.look())
     }
 
     fn end(&mut self) -> Option<()> {
-        let status = match pidfd::try_wait(self.pidfd) {
+        let status = match pidfd::try_wait(self.born?.pidfd.as_fd()) {
             Ok(None) => return None,
             Ok(Some(status)) => Ok(status),
             // Somebody else has taken the status, and this kernel does not keep it.
@@ -76,7 +73,10 @@ impl World for Body<'_> {
 
 impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        match self.born.get() {
+            Some(born) => born.pidfd.as_fd(),
+            None => unreachable!("asked for before there is a process"),
+        }
     }
 }
 
@@ -84,44 +84,57 @@ const START: usize = 0;
 const END: usize = 1;
 
 impl Process {
-    /// Makes a process of the plan.
+    /// Makes a process of the plan, or asks the kernel for it.
     pub(super) fn start(plan: &ExecPlan) -> io::Result<Arc<Self>> {
         let reactor = Reactor::get()?;
-        let started = start::start(plan, reactor.watch(), &mut Scratch::default())?;
-        Ok(Self::follow(reactor, started))
+        let (watch, by_operation) = (reactor.watch(), reactor.by_operation());
+        let launch = Launch::new(plan, watch, by_operation, &mut Scratch::default())?;
+        Ok(Self::follow(reactor, launch))
     }
 
     /// Follows one that has been made elsewhere, and whose start is decided.
     #[cfg(feature = "tokio")]
-    pub(super) fn adopt(reactor: &'static Reactor, started: Started) -> Arc<Self> {
-        let this = Self::follow(reactor, started);
+    pub(super) fn adopt(reactor: &'static Reactor, started: crate::start::Started) -> Arc<Self> {
+        let this = Self::follow(reactor, Launch::made(started, reactor.watch()));
         this.look(Signal::Start);
         this
     }
 
-    fn follow(reactor: &'static Reactor, started: Started) -> Arc<Self> {
-        let Started {
-            pid,
-            pidfd,
-            pending,
-            pipes,
-        } = started;
+    fn follow(reactor: &'static Reactor, launch: Launch) -> Arc<Self> {
         let this = Arc::new(Self {
-            pid,
-            pidfd,
+            born: OnceLock::new(),
             reactor,
             inner: Mutex::new(Inner {
-                machine: Machine::new(),
-                pending,
-                pipes,
+                machine: launch.machine(),
+                launch,
                 keys: [None, None],
                 phase: Phase::Starting,
                 status: None,
                 waker: None,
             }),
         });
-        this.arm(&mut this.lock());
+        let mut inner = this.lock();
+        this.settle(&mut inner.launch);
+        if let Some(entry) = inner.launch.entry() {
+            inner.machine.arm().for_each(drop);
+            drop(inner);
+            let listener = Arc::clone(&this) as Arc<dyn Listener>;
+            if let Err(error) = reactor.submit(entry, listener, START) {
+                // As though the ring had said it.
+                Arc::clone(&this).heard(START, -error.raw_os_error().unwrap_or(libc::EAGAIN));
+            }
+        } else {
+            this.arm(&mut inner);
+            drop(inner);
+        }
         this
+    }
+
+    /// Takes over what has become known of the process.
+    fn settle(&self, launch: &mut Launch) {
+        if let Some(born) = launch.take_born() {
+            let _ = self.born.set(born);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -133,7 +146,10 @@ impl Process {
         for signal in inner.machine.arm() {
             let (what, interest) = match signal {
                 Signal::End => (END, Interest::Readable(Arc::clone(self) as SharedFd)),
-                Signal::Start => (START, start_interest(&inner.pending)),
+                Signal::Start => (
+                    START,
+                    inner.launch.pending().map_or_else(later, start_interest),
+                ),
             };
             if inner.keys[what].is_none() {
                 let listener = Arc::clone(self) as Arc<dyn Listener>;
@@ -144,25 +160,37 @@ impl Process {
 
     /// Looks whether what the signal stands for is so.
     fn look(self: &Arc<Self>, signal: Signal) {
-        let mut guard = self.lock();
+        self.look_at(self.lock(), signal, None);
+    }
+
+    fn look_at(
+        self: &Arc<Self>,
+        mut guard: MutexGuard<'_, Inner>,
+        signal: Signal,
+        next: Option<Start<Error>>,
+    ) {
         let inner = &mut *guard;
         let mut body = Body {
-            pidfd: self.pidfd.as_fd(),
-            pending: &mut inner.pending,
+            born: self.born.get(),
+            launch: &mut inner.launch,
+            next,
             status: &mut inner.status,
         };
-        let (phase, pipes) = (&mut inner.phase, &mut inner.pipes);
+        let phase = &mut inner.phase;
         inner.machine.signal(signal, &mut body, |news| match news {
             News::Running => *phase = Phase::Running,
-            News::Failed(error) => {
-                *phase = Phase::Failed(Some(error));
-                *pipes = Pipes::default();
-            }
+            News::Failed(error) => *phase = Phase::Failed(Some(error)),
             // `Body` has kept it.
             News::Ended(_) => {}
         });
-        if inner.machine.is_started() {
-            inner.pending.settle();
+        self.settle(&mut inner.launch);
+        if matches!(inner.phase, Phase::Failed(_)) {
+            drop(inner.launch.take_pipes());
+        }
+        if inner.machine.is_started()
+            && let Some(pending) = inner.launch.pending()
+        {
+            pending.settle();
         }
         if inner.status.is_none() {
             self.arm(inner);
@@ -170,7 +198,7 @@ impl Process {
             // Somebody else may hold the pipe for reports open.
             self.reactor.cancel(key);
         }
-        let decided = !matches!(inner.phase, Phase::Starting);
+        let decided = !matches!(inner.phase, Phase::Starting) || inner.launch.wants_next();
         let waker = inner.waker.take_if(|_| decided);
         drop(guard);
         if let Some(waker) = waker {
@@ -179,11 +207,20 @@ impl Process {
     }
 
     /// The pipes once the program runs; the error once what could not run it is gone.
-    pub(super) fn poll_running(&self, cx: &mut Context<'_>) -> Poll<Result<Pipes, Error>> {
+    pub(super) fn poll_running(
+        self: &Arc<Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Pipes, Error>> {
         let mut inner = self.lock();
-        let over = inner.status.is_some();
+        if inner.launch.wants_next() {
+            // Here, not in the reactor's thread: a child is as its maker is.
+            let next = inner.launch.next();
+            self.look_at(inner, Signal::Start, Some(next));
+            inner = self.lock();
+        }
+        let over = inner.status.is_some() || inner.machine.is_finished();
         match &mut inner.phase {
-            Phase::Running => return Poll::Ready(Ok(std::mem::take(&mut inner.pipes))),
+            Phase::Running => return Poll::Ready(Ok(inner.launch.take_pipes())),
             Phase::Failed(error) if over => {
                 if let Some(error) = error.take() {
                     return Poll::Ready(Err(error));
@@ -224,14 +261,15 @@ impl Process {
     pub(super) fn abandon(&self) {
         if self.reactor.is_ours() {
             let mut inner = self.lock();
-            let (pipes, waker) = (std::mem::take(&mut inner.pipes), inner.waker.take());
+            let (pipes, waker) = (inner.launch.take_pipes(), inner.waker.take());
             drop(inner);
             drop((pipes, waker));
         }
     }
 
+    /// 0 while there is no process.
     pub(super) fn pid(&self) -> i32 {
-        self.pid
+        self.born.get().map_or(0, |born| born.pid)
     }
 
     /// Sends SIGKILL, unless it is over.
@@ -239,7 +277,12 @@ impl Process {
         if !self.reactor.is_ours() {
             return Ok(());
         }
-        match pidfd::signal(self.pidfd.as_fd(), libc::SIGKILL) {
+        let inner = self.lock();
+        let Some(born) = self.born.get() else {
+            return inner.launch.signal_later(libc::SIGKILL);
+        };
+        drop(inner);
+        match pidfd::signal(born.pidfd.as_fd(), libc::SIGKILL) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
             other => other,
         }
@@ -257,7 +300,7 @@ fn set_waker<T>(mut inner: MutexGuard<'_, Inner>, cx: &Context<'_>) -> Poll<T> {
     Poll::Pending
 }
 
-fn start_interest(pending: &Pending) -> Interest {
+fn start_interest(pending: &mut Pending) -> Interest {
     match pending.next() {
         // SAFETY: it is a slot's, and those are never freed.
         Await::Word(word, held) => Interest::Word(unsafe { Word::new(word) }, held),
@@ -276,6 +319,12 @@ fn later() -> Interest {
 }
 
 impl Listener for Process {
+    fn heard(self: Arc<Self>, _: usize, result: i32) {
+        let mut inner = self.lock();
+        inner.launch.hear(result);
+        self.look_at(inner, Signal::Start, None);
+    }
+
     fn fired(self: Arc<Self>, what: usize) {
         self.lock().keys[what] = None;
         self.look(if what == START {

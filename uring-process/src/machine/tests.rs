@@ -100,6 +100,92 @@ proptest! {
     }
 }
 
+/// A world in which somebody is asked to make the process: at `start_at` it is decided whether there is one.
+#[derive(Debug)]
+struct Asked {
+    fake: Fake,
+    /// Another makes it then, and whether it runs shows three ticks later.
+    by_another: bool,
+    made: bool,
+}
+
+impl World for Asked {
+    type Error = &'static str;
+    type Status = ExitStatus;
+
+    fn start(&mut self) -> Start<&'static str> {
+        if !self.made && self.fake.now < self.fake.start_at {
+            return Start::Early;
+        }
+        if !self.by_another {
+            return match self.fake.fails {
+                true => Start::Gone("no"),
+                false => Start::Running,
+            };
+        }
+        if !std::mem::replace(&mut self.made, true) {
+            self.fake.start_at = self.fake.now + 3;
+            self.fake.end_at = self.fake.end_at.max(self.fake.start_at);
+            return Start::Made;
+        }
+        self.fake.start()
+    }
+
+    fn end(&mut self) -> Option<ExitStatus> {
+        self.fake.end()
+    }
+}
+
+proptest! {
+    #[test]
+    fn one_that_is_asked_for_has_no_end_before_there_is_one(
+        start_at in 0u32..10,
+        after in 0u32..10,
+        fails: bool,
+        by_another: bool,
+        steps in steps(),
+    ) {
+        let end_at = start_at + after;
+        let fake = Fake { now: 0, start_at, end_at, fails, status: 9, ends_taken: 0 };
+        let mut world = Asked { fake, by_another, made: false };
+        let mut machine = Machine::asked();
+        let mut armed: Vec<Signal> = machine.arm().collect();
+        prop_assert_eq!(&armed, &[Signal::Start]);
+        let mut news = Vec::new();
+        let mut signal = |machine: &mut Machine, world: &mut Asked, armed: &mut Vec<Signal>, signal| {
+            let early = signal == Signal::Start && world.fake.now < world.fake.start_at && !world.made;
+            if !early {
+                armed.retain(|waited| *waited != signal);
+            }
+            machine.signal(signal, world, |new| news.push(new));
+            for signal in machine.arm() {
+                assert!(!armed.contains(&signal), "one wait at a time");
+                armed.push(signal);
+            }
+        };
+        for step in steps {
+            match step {
+                Step::Pass(time) => world.fake.now += time,
+                Step::Signal(which) => signal(&mut machine, &mut world, &mut armed, which),
+            }
+        }
+        while let Some(which) = armed.first().copied() {
+            prop_assert!(!machine.is_finished());
+            world.fake.now += 30;
+            signal(&mut machine, &mut world, &mut armed, which);
+        }
+        prop_assert!(machine.is_finished());
+        let process = by_another || !fails;
+        prop_assert_eq!(world.fake.ends_taken, u32::from(process), "no zombie, and no end of nothing");
+        let expected = if fails {
+            vec![News::Failed("no")]
+        } else {
+            vec![News::Running, News::Ended(ExitStatus::from_raw(9))]
+        };
+        prop_assert_eq!(news, expected);
+    }
+}
+
 #[test]
 fn an_end_without_a_decided_start_counts_as_run() {
     // The pipe for reports may be held open by somebody who forked in between.

@@ -4,8 +4,10 @@ mod calls;
 mod strings;
 
 use std::{
-    ffi::{OsStr, OsString},
-    fmt, io,
+    ffi::{OsStr, OsString, c_char},
+    fmt,
+    fs::File,
+    io,
     os::fd::{AsRawFd, OwnedFd},
     sync::{Arc, Mutex},
 };
@@ -18,6 +20,7 @@ use crate::{
     child::{Job, Move, Source},
     command::FdPolicy,
     launcher,
+    start::{Wanted, ladder},
 };
 
 /// A closure given to `pre_exec`.
@@ -71,6 +74,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) mask: Option<u64>,
     pub(crate) cgroup: Option<Arc<OwnedFd>>,
     pub(crate) hooks: Option<Arc<Mutex<Vec<Hook>>>>,
+    /// What the kernel's operation is to do, if it can do it all.
+    pub(crate) operation: Option<Wanted>,
     /// For this process itself, not for a child.
     pub(crate) in_place: bool,
 }
@@ -91,8 +96,41 @@ pub(crate) struct Inner {
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) hooks: Option<Arc<Mutex<Vec<Hook>>>>,
     pub(crate) launcher: Option<Launcher>,
-    /// Only fork(2) can carry it out.
+    /// The kernel's operation can carry it out, so.
+    pub(crate) operation: Option<Wanted>,
+    /// What it maps for [`Origin::Null`].
+    pub(crate) nulls: Nulls,
+    /// Only fork(2) can carry it out, or the kernel's operation.
     pub(crate) needs_fork: bool,
+}
+
+/// /dev/null, to read from and to write to, where the plan maps it and the kernel places descriptors.
+#[derive(Default)]
+pub(crate) struct Nulls {
+    read: Option<File>,
+    write: Option<File>,
+}
+
+impl Nulls {
+    fn of(fds: &[(i32, Origin)]) -> io::Result<Self> {
+        let wants = |wanted: bool| {
+            fds.iter()
+                .any(|(_, origin)| matches!(origin, Origin::Null { write } if *write == wanted))
+        };
+        let open = |write: bool| {
+            let null = || File::options().read(!write).write(write).open("/dev/null");
+            wants(write).then(null).transpose()
+        };
+        Ok(Self {
+            read: open(false)?,
+            write: open(true)?,
+        })
+    }
+
+    pub(crate) fn get(&self, write: bool) -> Option<i32> {
+        let null = if write { &self.write } else { &self.read };
+        null.as_ref().map(AsRawFd::as_raw_fd)
+    }
 }
 
 pub(crate) struct Cgroup {
@@ -180,6 +218,18 @@ impl ExecPlan {
         } else {
             parts.calls
         };
+        let operation = parts.operation.filter(|_| parts.hooks.is_none());
+        let nulls = match &operation {
+            Some(_) if ladder::operation().is_ok_and(|number| number.is_some()) => {
+                Nulls::of(&parts.fds)
+            }
+            _ => Ok(Nulls::default()),
+        };
+        // Without a descriptor for it, it is for the next executor.
+        let (operation, nulls) = match nulls {
+            Ok(nulls) => (operation, nulls),
+            Err(_) => (None, Nulls::default()),
+        };
         Ok(Self(Arc::new(Inner {
             program,
             strings,
@@ -193,6 +243,8 @@ impl ExecPlan {
             cgroup: parts.cgroup.map(|dir| Cgroup { dir }),
             hooks: parts.hooks,
             launcher,
+            operation,
+            nulls,
             needs_fork,
         })))
     }
@@ -233,6 +285,31 @@ impl Inner {
             (*job).argv = self.strings.argv();
             (*job).envp = self.strings.envp();
         }
+    }
+
+    pub(crate) fn argv_envp(&self) -> (*const *const c_char, *const *const c_char) {
+        (self.strings.argv(), self.strings.envp())
+    }
+
+    /// There is one path to try, not several.
+    pub(crate) fn is_one_path(&self) -> bool {
+        self.strings.candidates().1 == 1
+    }
+
+    /// The only path to try, or the first that is not plainly missing here and now.
+    pub(crate) fn first_there(&self) -> Option<*const c_char> {
+        let (paths, len) = self.strings.candidates();
+        // SAFETY: so many pointers to strings lie there, as long as the plan lives.
+        let mut paths = (0..len).map(|at| unsafe { *paths.add(at) });
+        if len == 1 {
+            return paths.next();
+        }
+        paths.find(|path| {
+            // SAFETY: a string.
+            let found = unsafe { libc::access(*path, libc::F_OK) } == 0;
+            let errno = io::Error::last_os_error().raw_os_error();
+            found || !matches!(errno, Some(libc::ENOENT | libc::ENOTDIR))
+        })
     }
 
     /// The map before pipes, and the end of the descriptors that it needs.

@@ -8,6 +8,7 @@
 //! first future, and leaves the parent's alone, whose locks may be held for ever.
 
 mod epoll;
+mod starts;
 mod table;
 mod uring;
 mod wait;
@@ -24,6 +25,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use io_uring::squeue;
+use starts::Starts;
 use table::Table;
 pub(crate) use wait::{Timer, Wait};
 
@@ -60,6 +63,11 @@ impl Word {
 pub(crate) trait Listener: Send + Sync {
     /// What `what` stands for has happened, or it is worth to look again.
     fn fired(self: Arc<Self>, what: usize);
+    /// The entry that was [submitted](Reactor::submit) has this result.
+    fn heard(self: Arc<Self>, what: usize, result: i32) {
+        let _ = result;
+        self.fired(what);
+    }
 }
 
 /// A wait that was handed over.
@@ -105,6 +113,8 @@ pub(crate) struct Reactor {
     wake: Arc<OwnedFd>,
     queue: Mutex<Queue>,
     runs: AtomicBool,
+    /// The ring by which the kernel is asked for processes; none where it cannot be.
+    starts: Option<Arc<Starts>>,
     /// Until the thread takes it.
     backend: Mutex<Option<Box<dyn Backend>>>,
 }
@@ -166,12 +176,14 @@ impl Reactor {
             None => Box::new(epoll::Epoll::new()?),
         };
         let by_word = backend.has_words() && !ladder::forced().pipe;
+        let may_ask = !ladder::forced().epoll && !matches!(ladder::operation(), Ok(None));
         Ok(Self {
             pid,
             watch: if by_word { Watch::Word } else { Watch::Pipe },
             wake: Arc::new(wake),
             queue: Mutex::default(),
             runs: AtomicBool::new(false),
+            starts: may_ask.then(|| Starts::new().ok()).flatten().map(Arc::new),
             backend: Mutex::new(Some(backend)),
         })
     }
@@ -195,12 +207,36 @@ impl Reactor {
         thread?;
         self.runs.store(true, Ordering::Release);
         drop(queue);
+        if let Some(starts) = &self.starts {
+            starts.listen(self);
+        }
         Ok(())
     }
 
     /// What starts are to be watched by.
     pub(crate) fn watch(&self) -> Watch {
         self.watch
+    }
+
+    /// Processes may be asked for by [`Reactor::submit`].
+    pub(crate) fn by_operation(&self) -> bool {
+        self.starts.is_some()
+    }
+
+    /// Has the kernel take an entry, in this thread; `listener` hears of its result, in the other.
+    ///
+    /// # Errors
+    /// It was not taken, and nobody is going to hear.
+    pub(crate) fn submit(
+        &self,
+        entry: squeue::Entry,
+        listener: Arc<dyn Listener>,
+        what: usize,
+    ) -> io::Result<()> {
+        match &self.starts {
+            Some(starts) => starts.submit(entry, listener, what),
+            None => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// Whether it is this process's, not that of one which this was forked from.

@@ -40,11 +40,13 @@
 //! any signal: go round the loop again.
 //!
 //! # Why pushing entries is safe here
-//! An entry is either a wait on a pidfd or on a futex word. Neither makes the kernel write to our
-//! memory; a wait on a word that has been used again ends at once or is not for anybody. The words
-//! are never freed. So a ring or a spawner may be dropped, moved or forgotten at any time, entries
+//! An entry is a wait on a pidfd or on a futex word, or it asks the kernel for a process. For the first two the
+//! kernel writes to no memory of ours; a wait on a word that has been used again ends at once or is not for anybody, and the
+//! words are never freed. What the third points at is kept until the kernel has written there that it is done, whatever
+//! becomes of the entry. So a ring or a spawner may be dropped, moved or forgotten at any time, entries
 //! may never be submitted, and completions may be handed over late, twice, or forged: what a
-//! completion claims is checked before it is believed.
+//! completion claims is checked before it is believed. (Two exceptions, of the kernel's own operation: the PID or the
+//! errno, once it is certain that there is one, and that a ring refuses the operation.)
 //!
 //! One thing to keep in order: submit what was [pushed](Spawner::push) before you drop the spawner
 //! and go on with the ring. An entry that is submitted after that waits for a descriptor by a
@@ -52,17 +54,18 @@
 //! until it is ready.
 //!
 //! # A ring and its spawner end
-//! Processes that run go on. Those whose spawner was dropped are waited for by a later start in
+//! Processes that run go on. One that the kernel was asked for and that does not run its program yet is taken back
+//! where its ring is closed, or the thread ends that submitted its entry. Those whose spawner was dropped are waited for by a later start in
 //! this process, so they do not stay zombies while starts go on.
 
 mod event;
-mod orphans;
+pub(crate) mod orphans;
 mod tag;
 
 use std::{
     collections::VecDeque,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
     process::ExitStatus,
 };
 
@@ -80,7 +83,7 @@ pub use tag::{TAG_BITS, Token};
 use crate::{
     Error, ExecPlan,
     machine::{Machine, News, Signal, Start, World},
-    start::{self, Await, Pending, Pipes, Progress, Scratch, Watch, ladder},
+    start::{Await, Born, Launch, Pending, Scratch, Watch, ladder},
     sys::pidfd,
 };
 
@@ -100,10 +103,23 @@ struct Live {
 
 /// What the machine asks.
 struct Body {
-    pid: i32,
-    pidfd: OwnedFd,
-    pending: Pending,
-    pipes: Pipes,
+    /// There is a process, and it is known.
+    born: Option<Born>,
+    launch: Launch,
+}
+
+impl Body {
+    /// Takes over what has become known of the process; `crowd`: there are many.
+    fn settle(&mut self, crowd: bool) {
+        if let Some(Born { pid, pidfd }) = self.launch.take_born() {
+            let pidfd = if crowd {
+                pidfd::out_of_the_way(pidfd)
+            } else {
+                pidfd
+            };
+            self.born = Some(Born { pid, pidfd });
+        }
+    }
 }
 
 impl World for Body {
@@ -111,15 +127,15 @@ impl World for Body {
     type Status = Option<ExitStatus>;
 
     fn start(&mut self) -> Start<Error> {
-        match self.pending.advance() {
-            Progress::Again => Start::Open,
-            Progress::Running => Start::Running,
-            Progress::Failed(error) => Start::Failed(error),
+        match self.launch.look() {
+            Start::Early if self.launch.wants_next() => self.launch.next(),
+            other => other,
         }
     }
 
     fn end(&mut self) -> Option<Option<ExitStatus>> {
-        match pidfd::try_wait(self.pidfd.as_fd()) {
+        let pidfd = self.born.as_ref()?.pidfd.as_fd();
+        match pidfd::try_wait(pidfd) {
             Ok(status) => status.map(Some),
             // Somebody else has taken the status, and this kernel does not keep it.
             Err(_) => Some(None),
@@ -140,6 +156,8 @@ struct Place {
 pub struct Spawner {
     tag: Tag,
     watch: Watch,
+    /// The ring may be asked to make processes itself.
+    by_operation: bool,
     places: Vec<Place>,
     free: Vec<u32>,
     /// What is to be waited for by entries that are not in the submission queue yet. The entries
@@ -164,9 +182,13 @@ impl Spawner {
         let has_futex = ring.submitter().register_probe(&mut probe).is_ok()
             && probe.is_supported(FutexWait::CODE);
         let by_word = has_futex && !ladder::forced().pipe;
+        // What the operation refuses: a thread of the kernel's would be the parent, and nobody waits.
+        let params = ring.params();
+        let by_operation = !params.is_setup_sqpoll() && !params.is_setup_iopoll();
         Ok(Self {
             tag: Tag::new(tag)?,
             watch: if by_word { Watch::Word } else { Watch::Pipe },
+            by_operation,
             places: Vec::new(),
             free: Vec::new(),
             waiting: VecDeque::new(),
@@ -177,42 +199,28 @@ impl Spawner {
 
     /// Makes a process and returns at once; what becomes of it, events tell.
     ///
-    /// Two entries for the ring are made ready, for [`push`](Self::push).
+    /// Entries for the ring are made ready, for [`push`](Self::push). Where the kernel's own operation is used, the
+    /// process is made as its entry is submitted.
     ///
     /// # Errors
     /// No process could be made: [`Stage::Prepare`](crate::Stage::Prepare) or
     /// [`Stage::Clone`](crate::Stage::Clone). `EAGAIN`, kind `WouldBlock`, at a limit of processes:
-    /// try again when one has ended. Everything later is an event.
+    /// try again when one has ended. Everything later is an event, as is all that the kernel finds where it makes the
+    /// process itself.
     pub fn submit(&mut self, plan: &ExecPlan) -> Result<Token, Error> {
         orphans::reap();
-        let started = start::start(plan, self.watch, &mut self.scratch)?;
-        let start::Started {
-            pid,
-            pidfd,
-            pending,
-            pipes,
-        } = started;
-        let pidfd = if self.in_flight() < CROWD {
-            pidfd
-        } else {
-            pidfd::out_of_the_way(pidfd)
-        };
+        let launch = Launch::new(plan, self.watch, self.by_operation, &mut self.scratch)?;
+        let crowd = self.in_flight() >= CROWD;
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place::default());
             self.places.len() as u32 - 1
         });
         let place = &mut self.places[index as usize];
         place.generation = place.generation.wrapping_add(1);
-        let body = Body {
-            pid,
-            pidfd,
-            pending,
-            pipes,
-        };
-        place.live = Some(Live {
-            machine: Machine::new(),
-            body,
-        });
+        let machine = launch.machine();
+        let mut body = Body { born: None, launch };
+        body.settle(crowd);
+        place.live = Some(Live { machine, body });
         let token = Token::new(index, place.generation);
         self.arm(token);
         Ok(token)
@@ -255,12 +263,20 @@ impl Spawner {
     }
 
     /// What waits for this now; `None` if the process is not followed any more.
-    fn entry(&self, token: Token, kind: Kind) -> Option<squeue::Entry> {
-        let body = &self.live(token)?.body;
+    fn entry(&mut self, token: Token, kind: Kind) -> Option<squeue::Entry> {
+        let body = &mut self.live_mut(token)?.body;
         let entry = match kind {
-            Kind::Start => start_entry(&body.pending),
+            Kind::Start => match body.launch.entry() {
+                Some(entry) => entry,
+                None => {
+                    let pending = body.launch.pending()?;
+                    let entry = start_entry(pending);
+                    pending.note_wait();
+                    entry
+                }
+            },
             Kind::End => {
-                let fd = Fd(body.pidfd.as_raw_fd());
+                let fd = Fd(body.born.as_ref()?.pidfd.as_raw_fd());
                 PollAdd::new(fd, libc::POLLIN as u32).build()
             }
         };
@@ -294,21 +310,17 @@ impl Spawner {
         E: squeue::EntryMarker + From<squeue::Entry>,
     {
         while let Some((token, kind)) = self.waiting.front().copied() {
-            let Some(entry) = self.entry(token, kind) else {
-                self.waiting.pop_front();
-                continue;
-            };
-            // SAFETY: see the module's page: the kernel writes to no memory for these entries, and
-            // the word that one may point at is never freed.
-            if unsafe { queue.push(&E::from(entry)) }.is_err() {
+            // An entry that is made is handed over, too.
+            if queue.is_full() {
                 break;
             }
             self.waiting.pop_front();
-            if kind == Kind::Start
-                && let Some(live) = self.live_mut(token)
-            {
-                live.body.pending.note_wait();
-            }
+            let Some(entry) = self.entry(token, kind) else {
+                continue;
+            };
+            // SAFETY: see the module's page: what an entry points at stays until the kernel is done with it.
+            let pushed = unsafe { queue.push(&E::from(entry)) };
+            debug_assert!(pushed.is_ok(), "there is room");
         }
         self.waiting.len()
     }
@@ -316,14 +328,15 @@ impl Spawner {
     /// Takes a completion. Returns whether it was one of the spawner's; then look for events, and
     /// [`push`](Self::push) again.
     pub fn complete(&mut self, user_data: u64, result: i32) -> bool {
-        let _ = result; // What is so, is looked at; also after -ECANCELED or -EAGAIN.
         let Some((index, generation, kind)) = self.tag.read(user_data) else {
             return false;
         };
+        let crowd = self.in_flight() > CROWD;
         let Self {
             places,
             events,
             free,
+            by_operation,
             ..
         } = self;
         let Some(place) = places.get_mut(index as usize) else {
@@ -341,22 +354,28 @@ impl Spawner {
             Kind::End => Signal::End,
         };
         let Live { machine, body } = live;
-        let (pid, mut news) = (body.pid, [None, None]);
+        if signal == Signal::Start {
+            body.launch.hear(result);
+        }
+        let mut news = [None, None];
         machine.signal(signal, body, |new| {
             let at = usize::from(news[0].is_some());
             news[at] = Some(new);
         });
+        *by_operation &= !body.launch.is_refused();
+        body.settle(crowd);
+        let pid = body.born.as_ref().map_or(0, |born| born.pid);
         for new in news.into_iter().flatten() {
             events.push_back(match new {
-                News::Running => {
-                    Event::Started(Started::new(token, pid, std::mem::take(&mut body.pipes)))
-                }
+                News::Running => Event::Started(Started::new(token, pid, body.launch.take_pipes())),
                 News::Failed(error) => Event::Failed { token, error },
                 News::Ended(status) => Event::Ended { token, pid, status },
             });
         }
-        if machine.is_started() {
-            body.pending.settle();
+        if machine.is_started()
+            && let Some(pending) = body.launch.pending()
+        {
+            pending.settle();
         }
         if machine.is_finished() {
             place.live = None;
@@ -379,25 +398,33 @@ impl Spawner {
     }
 
     /// The PID, while the process is followed.
+    ///
+    /// Where the kernel makes it by the entry itself (executor kernel) there is none before
+    /// [`Event::Started`].
     #[must_use]
     pub fn pid(&self, token: Token) -> Option<i32> {
-        self.live(token).map(|live| live.body.pid)
+        Some(self.live(token)?.body.born.as_ref()?.pid)
     }
 
-    /// The pidfd, while the process is followed.
+    /// The pidfd, while the process is followed; from when on, see [`pid`](Self::pid).
     #[must_use]
     pub fn pidfd(&self, token: Token) -> Option<BorrowedFd<'_>> {
-        self.live(token).map(|live| live.body.pidfd.as_fd())
+        Some(self.live(token)?.body.born.as_ref()?.pidfd.as_fd())
     }
 
     /// Sends a signal, such as `libc::SIGKILL`, to the process and to no other.
+    ///
+    /// One that the kernel has still to make gets it as soon as its program runs.
     ///
     /// # Errors
     /// `ESRCH` if it is over; `EPERM` if it has other ids; `EINVAL` for a signal that does not
     /// exist.
     pub fn kill(&self, token: Token, signal: i32) -> io::Result<()> {
-        match self.pidfd(token) {
-            Some(pidfd) => pidfd::signal(pidfd, signal),
+        match self.live(token) {
+            Some(Live { body, .. }) => match &body.born {
+                Some(born) => pidfd::signal(born.pidfd.as_fd(), signal),
+                None => body.launch.signal_later(signal),
+            },
             None => Err(io::Error::from_raw_os_error(libc::ESRCH)),
         }
     }
@@ -417,8 +444,10 @@ fn start_entry(pending: &Pending) -> squeue::Entry {
 impl Drop for Spawner {
     fn drop(&mut self) {
         for place in &mut self.places {
-            if let Some(Live { body, .. }) = place.live.take() {
-                orphans::adopt(body.pidfd);
+            if let Some(Live { body, .. }) = place.live.take()
+                && let Some(born) = body.born
+            {
+                orphans::adopt(born.pidfd);
             }
         }
         orphans::reap();

@@ -1,8 +1,16 @@
 //! Which executor works here.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    io,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use uring_sys_ext::{
+    discovery::{self, Candidates},
+    opcode::OpCode,
 };
 
 use crate::sys::raw::HAS_CLONE;
@@ -19,6 +27,8 @@ pub(crate) enum Executor {
 /// What `URING_PROCESS_FORCE` asks for: words, separated by commas.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Forced {
+    /// `kernel`: the kernel's operation, for all that it can express.
+    pub(crate) kernel: bool,
     /// `clone3`, `clone` or `fork`: this executor and no better one.
     pub(crate) executor: Option<Executor>,
     /// `vfork`: the caller is stopped until the exec (`CLONE_VFORK`), to measure what that costs.
@@ -38,6 +48,7 @@ impl Forced {
             .filter(|word| !word.is_empty())
         {
             match word {
+                "kernel" => forced.kernel = true,
                 "clone3" => forced.executor = Some(Executor::Clone3),
                 "clone" => forced.executor = Some(Executor::Clone),
                 "fork" => forced.executor = Some(Executor::Fork),
@@ -45,7 +56,7 @@ impl Forced {
                 "pipe" => forced.pipe = true,
                 "epoll" => forced.epoll = true,
                 other => eprintln!(
-                    "URING_PROCESS_FORCE: {other:?} is none of clone3, clone, fork, vfork, pipe, epoll; ignored"
+                    "URING_PROCESS_FORCE: {other:?} is none of kernel, clone3, clone, fork, vfork, pipe, epoll; ignored"
                 ),
             }
         }
@@ -57,6 +68,61 @@ impl Forced {
 pub(crate) fn forced() -> Forced {
     static FORCED: OnceLock<Forced> = OnceLock::new();
     *FORCED.get_or_init(|| Forced::parse(&std::env::var("URING_PROCESS_FORCE").unwrap_or_default()))
+}
+
+/// The number of the kernel's operation, where processes are to be made by it.
+///
+/// The first call that comes so far asks the kernel; a kernel older than the numbers in question is not asked, nor one
+/// that may end this process for the asking, by a filter of system calls.
+///
+/// # Errors
+/// `URING_PROCESS_FORCE` asks for it, and the kernel has proved to have none.
+pub(crate) fn operation() -> io::Result<Option<OpCode>> {
+    static FOUND: OnceLock<Option<OpCode>> = OnceLock::new();
+    let forced = forced();
+    if forced.executor.is_some() || forced.vfork || forced.pipe {
+        return Ok(None);
+    }
+    if let Some(Some(number)) = FOUND.get() {
+        return Ok(Some(*number));
+    }
+    if forced.kernel {
+        return match discovery::get(&Candidates::default()) {
+            Ok(found) if found.process.is_none() => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "URING_PROCESS_FORCE asks for the kernel's own operation, and this kernel has none; \
+                 leave the word kernel out",
+            )),
+            // A sandbox that has no io_uring: as ever, the next takes over.
+            found => Ok(*FOUND.get_or_init(|| found.ok().and_then(|found| found.process))),
+        };
+    }
+    Ok(*FOUND.get_or_init(|| {
+        let may_ask = is_new_enough() && !has_filter();
+        let found = may_ask.then(|| discovery::get(&Candidates::default()).ok());
+        found.flatten().and_then(|found| found.process)
+    }))
+}
+
+/// Linux 6.12, the first in which a number that discovery tries was free.
+fn is_new_enough() -> bool {
+    // SAFETY: all zeroes is a value of it.
+    let mut name: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: writes the structure.
+    unsafe { libc::uname(&raw mut name) };
+    let release = name.release.map(|c| c as u8);
+    let text = String::from_utf8_lossy(&release);
+    let mut numbers = text
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (6, 12)
+}
+
+/// A seccomp filter is in force for this thread.
+fn has_filter() -> bool {
+    // SAFETY: integers only. In the strict mode it would end this thread, but so would all that comes before.
+    unsafe { libc::prctl(libc::PR_GET_SECCOMP) > 0 }
 }
 
 /// The best that is not known to be refused.
@@ -98,6 +164,7 @@ mod tests {
         assert_eq!(forced.executor, Some(Executor::Clone));
         assert!(forced.pipe && forced.epoll && !forced.vfork);
         assert_eq!(Forced::parse("fork").executor, Some(Executor::Fork));
+        assert!(!forced.kernel && Forced::parse("kernel").kernel);
     }
 
     #[test]

@@ -2,17 +2,23 @@
 //!
 //! | executor | how | kernel |
 //! |---|---|---|
+//! | kernel | the kernel makes the process, by an entry of an io_uring | none that is released |
 //! | clone3 | shares memory and, until its first act, the descriptor table | 5.5 |
 //! | clone | the same by the older call, where a sandbox refuses clone3 | 5.2 |
 //! | fork | a copy of this process: for `pre_exec`, and where nothing else works | 5.3 |
 //!
 //! The first that works is kept for the life of the process. `URING_PROCESS_FORCE` names one to
-//! use in any case, for tests and measurements ([`ladder`]).
+//! use in any case, for tests and measurements ([`ladder`]). The kernel's operation is asked by the doors that have
+//! a ring ([`Launch`]); the others begin at clone3.
 
 mod clone;
 mod fork;
 pub(crate) mod ladder;
+mod launch;
+pub(crate) mod local;
+mod operation;
 mod pending;
+mod request;
 
 use std::{
     io,
@@ -20,7 +26,10 @@ use std::{
 };
 
 pub(crate) use ladder::Executor;
+pub(crate) use launch::Launch;
+pub(crate) use operation::{Heard, Operation, Wanted};
 pub(crate) use pending::{Await, Pending, Progress};
+pub(crate) use request::Request;
 
 use crate::{
     Error, ExecPlan, Stage,
@@ -44,6 +53,24 @@ pub(crate) struct Pipes {
     pub(crate) stdin: Option<OwnedFd>,
     pub(crate) stdout: Option<OwnedFd>,
     pub(crate) stderr: Option<OwnedFd>,
+}
+
+impl Pipes {
+    /// Our end of what the child has as its descriptor `target`.
+    fn put(&mut self, target: i32, ours: OwnedFd) {
+        match target {
+            libc::STDIN_FILENO => self.stdin = Some(ours),
+            libc::STDOUT_FILENO => self.stdout = Some(ours),
+            _ => self.stderr = Some(ours),
+        }
+    }
+}
+
+/// A process, by its number and by what never means another.
+#[derive(Debug)]
+pub(crate) struct Born {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
 }
 
 /// A process that has been made; whether the program runs in it is still open.
@@ -146,6 +173,16 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((reader.into(), writer.into()))
 }
 
+/// The child's end and ours.
+fn pipe_for(child_reads: bool) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = pipe()?;
+    Ok(if child_reads {
+        (reader, writer)
+    } else {
+        (writer, reader)
+    })
+}
+
 fn wire(plan: &ExecPlan, needs_report: bool, scratch: &mut Scratch) -> io::Result<Wiring> {
     let inner = &plan.0;
     let (map, mut end) = inner.map();
@@ -155,20 +192,11 @@ fn wire(plan: &ExecPlan, needs_report: bool, scratch: &mut Scratch) -> io::Resul
         let Origin::Pipe { child_reads } = origin else {
             continue;
         };
-        let (reader, writer) = pipe()?;
-        let (theirs, ours) = if *child_reads {
-            (reader, writer)
-        } else {
-            (writer, reader)
-        };
+        let (theirs, ours) = pipe_for(*child_reads)?;
         scratch.map[at].source = Source::Copy(theirs.as_raw_fd());
         end = end.max(needed_end(&scratch.map[at]));
         scratch.ends.push(theirs);
-        match *target {
-            libc::STDIN_FILENO => pipes.stdin = Some(ours),
-            libc::STDOUT_FILENO => pipes.stdout = Some(ours),
-            _ => pipes.stderr = Some(ours),
-        }
+        pipes.put(*target, ours);
     }
     let report = if needs_report { Some(pipe()?) } else { None };
     if let Some((_, theirs)) = &report {

@@ -65,6 +65,16 @@ impl Pending {
         }
     }
 
+    /// One whose program runs.
+    pub(super) fn decided(plan: ExecPlan) -> Self {
+        Self {
+            plan,
+            phase: Phase::Over,
+            report: None,
+            slot: None,
+        }
+    }
+
     pub(super) fn forked(plan: ExecPlan, report: Option<(OwnedFd, OwnedFd)>) -> Self {
         let report = report.map(|(ours, _)| ours);
         Self {

@@ -29,6 +29,14 @@ impl Blocked {
     }
 }
 
+/// This thread's mask.
+pub(crate) fn current() -> Set {
+    let mut now: Set = 0;
+    // SAFETY: the set has the size given; a null pointer changes nothing.
+    unsafe { set(libc::SIG_BLOCK, std::ptr::null(), &raw mut now) };
+    now
+}
+
 impl Drop for Blocked {
     fn drop(&mut self) {
         // SAFETY: as above; a null pointer asks for nothing.

@@ -50,6 +50,28 @@ pub(crate) fn forced(word: &str) -> bool {
     std::env::var("URING_PROCESS_FORCE").is_ok_and(|force| force.split(',').any(|w| w == word))
 }
 
+/// Whether processes are made by the kernel's own operation, where that can do it.
+pub(crate) fn by_operation() -> bool {
+    use uring_sys_ext::discovery::{self, Candidates};
+    let others = ["clone3", "clone", "fork", "vfork", "pipe"];
+    !others.iter().any(|word| forced(word))
+        && discovery::get(&Candidates::default()).is_ok_and(|found| found.process.is_some())
+}
+
+/// Says SKIP where the tests are run by nothing but clone3, for those that refuse it.
+pub(crate) fn only_clone3() -> bool {
+    let only = forced("clone3");
+    if only {
+        println!("SKIP: clone3 is what is forced here, so it cannot be refused");
+    }
+    only
+}
+
+/// Whether no executor is forced.
+pub(crate) fn plain() -> bool {
+    std::env::var_os("URING_PROCESS_FORCE").is_none()
+}
+
 /// How often: often in the plain run, less in those for each executor.
 pub(crate) fn times(often: usize) -> usize {
     match std::env::var_os("URING_PROCESS_FORCE") {
@@ -60,16 +82,19 @@ pub(crate) fn times(often: usize) -> usize {
 
 fn run_self(args: &[&str], change: impl FnOnce(&mut Command)) -> (Option<i32>, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
+    // Both at its end: neither writes over the other.
+    let end = || fs::File::options().append(true).open(file.path()).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(args)
         .stdin(std::process::Stdio::null())
-        .stdout(file.reopen().unwrap())
-        .stderr(fs::File::options().append(true).open(file.path()).unwrap())
+        .stdout(end())
+        .stderr(end())
         .process_group(0);
     change(&mut command);
     let mut child = command.spawn().unwrap();
-    let end = Instant::now() + Duration::from_secs(90);
+    // Long enough for a kernel that watches itself, on an emulated machine.
+    let end = Instant::now() + Duration::from_secs(240);
     let code = loop {
         if let Some(status) = child.try_wait().unwrap() {
             break status.code();

@@ -8,7 +8,7 @@ use std::{
 
 use uring_process::{Command, Error, Stage};
 
-use crate::common::{alone, errno, forced, refuse, root};
+use crate::common::{alone, errno, forced, only_clone3, refuse, root};
 
 /// A cgroup of the test's own.
 struct Group(PathBuf);
@@ -150,6 +150,9 @@ fn a_removed_cgroup_and_what_is_none() {
 
 #[test]
 fn a_refused_clone3_does_not_lose_the_cgroup() {
+    if only_clone3() {
+        return;
+    }
     let Some(group) = Group::new("cgroup2", "refused") else {
         return;
     };
@@ -167,6 +170,9 @@ fn a_refused_clone3_does_not_lose_the_cgroup() {
 
 #[test]
 fn a_forbidden_clone3_does_not_lose_the_cgroup() {
+    if only_clone3() {
+        return;
+    }
     alone(|| {
         let Some(group) = Group::new("cgroup2", "forbidden") else {
             return;

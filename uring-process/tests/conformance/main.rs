@@ -12,12 +12,24 @@ mod descriptors;
 mod faults;
 mod handle;
 mod ids;
+mod operation;
 mod refused;
 mod ring;
 mod ring_forged;
 mod ring_life;
 mod signals;
 mod streams;
+
+#[test]
+fn forced_kernel() {
+    if common::by_operation() {
+        common::again("kernel");
+    } else {
+        println!(
+            "SKIP: this kernel has no operation that makes processes; `cargo xtask vm test` has one that does"
+        );
+    }
+}
 
 #[test]
 fn forced_clone() {

@@ -5,7 +5,12 @@ use std::{
     thread,
 };
 
-use io_uring::{IoUring, opcode::Nop, squeue::Flags};
+use io_uring::{
+    IoUring,
+    opcode::{Nop, PollAdd},
+    squeue::Flags,
+    types::Fixed,
+};
 use uring_sys_ext::process::Stage;
 
 use crate::guest::{
@@ -39,6 +44,46 @@ fn single_issuer_and_deferred_task_work() {
         .build(64)
         .unwrap();
     works_on(&mut ring);
+}
+
+/// A waiter for both is woken once; for the first alone, when that has come.
+#[test]
+fn one_enter_waits_for_start_and_end() {
+    guest!();
+    let mut ring = IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .build(8)
+        .unwrap();
+    ring.submitter().register_files_sparse(1).unwrap();
+    let poll = PollAdd::new(Fixed(0), libc::POLLIN as u32).build();
+    for (path, starts) in [("/bin/true", true), ("/no/such", false)] {
+        let mut request = Request::new(path, &["x"]).with(|a| a.pidfd_slot(0));
+        push(&mut ring, &request.entry().user_data(1));
+        push(&mut ring, &poll.clone().user_data(2));
+        ring.submit_and_wait(2).unwrap();
+        let mut all: Vec<_> = ring
+            .completion()
+            .map(|c| (c.user_data(), c.result()))
+            .collect();
+        all.sort_unstable();
+        assert_eq!(all.len(), 2, "{all:?}");
+        let (first, end) = (all[0].1, all[1].1);
+        assert!(end & i32::from(libc::POLLIN) != 0, "{all:?}");
+        match starts {
+            true => assert_eq!(wait(first), 0),
+            false => assert_eq!(first, -libc::ENOENT),
+        }
+    }
+    let mut sleeps = Request::new("/bin/sleep", &["sleep", "1"]).with(|a| a.pidfd_slot(0));
+    push(&mut ring, &sleeps.entry().user_data(1));
+    push(&mut ring, &poll.user_data(2));
+    ring.submit_and_wait(1).unwrap();
+    let pid = ring.completion().next().unwrap().result();
+    assert!(pid > 0 && ring.completion().next().is_none());
+    ring.submit_and_wait(1).unwrap();
+    assert_eq!(wait(pid), 0);
+    assert_no_child();
 }
 
 #[test]

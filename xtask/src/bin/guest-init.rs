@@ -22,6 +22,7 @@ fn main() {
         std::process::exit(1);
     }
     mounts();
+    limits();
     let words = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     if words.split_whitespace().any(|word| word == "guest.shell") {
         shell();
@@ -67,6 +68,16 @@ fn mounts() {
     }
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
     let _ = fs::set_permissions("/tmp", mode);
+}
+
+/// As many descriptors may be had as on a common host.
+fn limits() {
+    let limit = libc::rlimit {
+        rlim_cur: 1024,
+        rlim_max: 65536,
+    };
+    // SAFETY: reads the structure.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
 }
 
 fn shell() {

@@ -10,13 +10,13 @@ use std::{
     thread,
 };
 
-use lab::result::{Part, Row};
+use lab::{
+    elf,
+    result::{Part, Row},
+};
 
 use super::Bench;
-use crate::{
-    elf,
-    rivals::{Ours, Rival, Std, What},
-};
+use crate::rivals::{Ours, Rival, Std, What};
 
 pub(crate) fn run(bench: &Bench, part: &mut Part) -> io::Result<()> {
     let count = bench.pick(200, 1000);

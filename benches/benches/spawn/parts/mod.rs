@@ -5,6 +5,7 @@ mod blocked;
 mod busy_file;
 mod calls;
 mod capture;
+mod scale;
 mod sizes;
 mod soak;
 mod stall;
@@ -13,9 +14,10 @@ mod throughput;
 use std::io;
 
 pub(crate) use calls::once as calls_once;
-use lab::result::{Common, Part, Recorder};
-
-use crate::elf::Programs;
+use lab::{
+    elf::Programs,
+    result::{Common, Part, Recorder},
+};
 
 /// What all parts have.
 pub(crate) struct Bench {
@@ -32,7 +34,7 @@ impl Bench {
 
 type Run = fn(&Bench, &mut Part) -> io::Result<()>;
 
-const PARTS: [(&str, Run); 10] = [
+const PARTS: [(&str, Run); 14] = [
     ("blocked", blocked::memory),
     ("sizes in turn", sizes::run),
     ("descriptors", blocked::descriptors),
@@ -43,6 +45,10 @@ const PARTS: [(&str, Run); 10] = [
     ("busy file", busy_file::run),
     ("stall", stall::run),
     ("soak", soak::run),
+    ("scale: memory", scale::memory),
+    ("scale: descriptors", scale::descriptors),
+    ("scale: in flight", scale::in_flight),
+    ("scale: threads", scale::threads),
 ];
 
 fn calls_and_allocations(bench: &Bench, part: &mut Part) -> io::Result<()> {

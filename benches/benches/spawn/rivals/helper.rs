@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{AsyncProcess, Loop, Ours, PosixSpawn, Rival, Std, Tokio, What};
+use super::{AsyncProcess, Loop, Ours, PosixSpawn, Rival, Std, Threads, Tokio, What};
 use crate::ballast;
 
 pub(crate) struct Helper {
@@ -28,7 +28,7 @@ impl Helper {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         let name = match kind {
-            "ours" => "uring-process",
+            "ours" | "ours-2" => "uring-process",
             "vfork" => "uring-process with CLONE_VFORK",
             "bare" => "bare vfork loop",
             "std" => "std::process",
@@ -113,6 +113,7 @@ impl Drop for Helper {
 
 fn rival(kind: &str, what: &What) -> io::Result<Box<dyn Rival>> {
     Ok(match kind {
+        "ours-2" => Box::new(Threads::new(what, 2)),
         "bare" => Box::new(Loop::new(what)?),
         "std" => Box::new(Std::new(what)),
         "posix_spawn" => Box::new(PosixSpawn::new(what)?),

@@ -19,7 +19,7 @@ pub(crate) use self::{
     async_process::AsyncProcess,
     bare::{Loop, Loops},
     helper::{Helper, serve},
-    ours::Ours,
+    ours::{Ours, Threads},
     posix_spawn::PosixSpawn,
     std_process::Std,
     tokio_process::Tokio,

@@ -186,7 +186,7 @@ fn recorded(file: &Path) -> Result<Plot, String> {
     let tuner = |json: &str| TcpBuffer::new(serde_json::from_str(json).map_err(|e| e.to_string())?);
     let mut lines = Vec::new();
     for (name, tuner) in [
-        ("limit, growth 2", TcpBuffer::default()),
+        ("limit", TcpBuffer::default()),
         ("step", tuner(r#"{"name": "step"}"#)?),
         ("aimd", tuner(r#"{"name": "aimd"}"#)?),
     ] {

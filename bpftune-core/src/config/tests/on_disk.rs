@@ -142,6 +142,7 @@ fn the_command_line_overrides_and_caps() {
         changes_per_hour: Some(9),
         max_step: None,
         exit: Some(ExitPolicy::Keep),
+        ..Overrides::default()
     };
     let live = Live::new(files(dir.path()), overrides).unwrap();
     let policy = live.policy();

@@ -179,7 +179,7 @@ fn old_decisions_go_and_what_restoring_needs_stays() {
         ..keep
     };
     assert_eq!(journal.prune(&few, 100).unwrap().decisions, 4);
-    journal.adopt_kept().unwrap();
+    journal.adopt_kept(false).unwrap();
     assert_eq!(journal.held().unwrap(), before);
 
     // Restored: nothing needs them any more.
@@ -266,7 +266,7 @@ fn learned_state_stays_while_it_fits() {
     let mut journal = Journal::open(&dir.path().join("state")).unwrap();
     let same = |_: &Learned| Some(fits.clone());
     assert_eq!(
-        journal.learned(same).unwrap(),
+        journal.learned("tcp-buffer", same).unwrap(),
         (vec![newer.clone(), wmem.clone()], vec![]),
         "the newest of each"
     );
@@ -302,7 +302,7 @@ fn learned_state_stays_while_it_fits() {
     ] {
         journal.learn(&[newer.clone(), wmem.clone()]).unwrap();
         let (kept, dropped) = journal
-            .learned(|learned| {
+            .learned("tcp-buffer", |learned| {
                 Some(if learned.tunable == rmem.tunable {
                     other.clone()
                 } else {
@@ -317,11 +317,49 @@ fn learned_state_stays_while_it_fits() {
             "{dropped:?}"
         );
         assert_eq!(
-            journal.learned(same).unwrap().0.len(),
+            journal.learned("tcp-buffer", same).unwrap().0.len(),
             1,
             "{name}: gone for good"
         );
     }
-    let (_, dropped) = journal.learned(|_| None).unwrap();
+    let (_, dropped) = journal.learned("tcp-buffer", |_| None).unwrap();
     assert_eq!(dropped.len(), 1, "a tuner that is no longer there");
+}
+
+#[test]
+fn learned_state_is_found_by_place_and_old_state_goes() {
+    let (_dir, mut journal) = new();
+    let fits = Fingerprint::now("config 1", "aimd/1").unwrap();
+    let learned = |tuner: &str, place: &str| Learned {
+        tuner: tuner.into(),
+        tunable: "net.ipv4.tcp_rmem".into(),
+        place: place.into(),
+        fits: fits.clone(),
+        state: json!(1),
+    };
+    let all = [
+        learned("a", "host"),
+        learned("a", "/run/netns/web"),
+        learned("b", "/run/netns/web"),
+    ];
+    journal.learn(&all).unwrap();
+    assert_eq!(
+        journal.learned_at("a", "/run/netns/web").unwrap(),
+        [all[1].clone()]
+    );
+    // Another tuner's states are not asked about.
+    let (kept, dropped) = journal.learned("a", |_| None).unwrap();
+    assert_eq!((kept.len(), dropped.len()), (0, 2));
+    assert_eq!(journal.all_learned().unwrap(), [all[2].clone()]);
+    journal.learn(&all).unwrap();
+    journal
+        .db
+        .execute("UPDATE learned SET at = at - 10000 WHERE tuner = 'a'", [])
+        .unwrap();
+    let keep = Retention {
+        age: Duration::from_secs(5),
+        ..Retention::default()
+    };
+    journal.prune(&keep, 10).unwrap();
+    assert_eq!(journal.all_learned().unwrap(), [all[2].clone()]);
 }

@@ -117,7 +117,7 @@ pub fn goals(summaries: &[Summary]) -> Vec<Goal> {
             1.5,
         ),
         Goal::at_least(
-            "least share of runs that converge, of any learner",
+            "least share of runs that converge, of any learner or tuner",
             summaries.iter().map(|s| s.converged).fold(1.0, f64::min),
             0.95,
         ),

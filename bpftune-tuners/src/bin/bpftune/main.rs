@@ -9,6 +9,7 @@ mod exit;
 mod history;
 mod out;
 mod plan;
+mod plugin;
 mod revert;
 mod run;
 mod show;
@@ -89,6 +90,8 @@ enum Verb {
     Doctor(out::Json),
     /// The configuration files: every key, what is wrong, what holds
     Config(config::Args),
+    /// For authors of plugins
+    Plugin(plugin::Args),
 }
 
 fn main() -> ExitCode {
@@ -134,6 +137,7 @@ fn command(cli: Cli) -> exit::Outcome {
         Verb::Resume(args) => act::resume(&args, &control),
         Verb::Doctor(args) => doctor::doctor(args),
         Verb::Config(args) => config::config(args),
+        Verb::Plugin(args) => plugin::plugin(args),
     }
 }
 

@@ -25,12 +25,16 @@ pub(crate) struct Args {
     /// Restore what is safe from a damaged or newer journal
     #[arg(long, conflicts_with = "id")]
     salvage: bool,
+    /// Take back only what an unclean end left behind: what was kept on purpose stays. For service managers
+    #[arg(long, conflicts_with_all = ["id", "salvage"])]
+    after_crash: bool,
     #[command(flatten)]
     json: Json,
 }
 
 pub(crate) fn revert(args: &Args, control: &Path, state_dir: &Path) -> Outcome {
     match Client::connect(control) {
+        Ok(_) if args.after_crash => return nothing(args, "a daemon runs: it has seen to it\n"),
         Ok(mut client) => {
             let id = args.id.map(|id| id.0);
             let reply: Report = client.call("Revert", json!({ "id": id }))?;
@@ -47,6 +51,9 @@ pub(crate) fn revert(args: &Args, control: &Path, state_dir: &Path) -> Outcome {
         return Err(Failure(exit::UNAVAILABLE, text));
     }
     if !journal::file(state_dir).exists() {
+        if args.after_crash {
+            return nothing(args, "nothing to restore\n");
+        }
         return Err(JournalError::Missing {
             path: journal::file(state_dir),
         }
@@ -61,13 +68,22 @@ pub(crate) fn revert(args: &Args, control: &Path, state_dir: &Path) -> Outcome {
         }
         Err(error) => return Err(error.into()),
     };
-    journal.adopt_kept()?;
-    let report = restore::restore(&mut journal, &mut namespaces)?;
+    let report = if args.after_crash {
+        restore::restore_after_crash(&mut journal, &mut namespaces)?
+    } else {
+        journal.adopt_kept(false)?;
+        restore::restore(&mut journal, &mut namespaces)?
+    };
     let text = Report {
         report: report.to_string(),
     };
     args.json.print(&text, |text| print!("{}", text.report))?;
     finish(&report)
+}
+
+fn nothing(args: &Args, why: &str) -> Outcome {
+    let text = Report { report: why.into() };
+    args.json.print(&text, |text| print!("{}", text.report))
 }
 
 fn salvage(

@@ -1,16 +1,11 @@
 //! `bpftune run`, and what every way to run the daemon shares.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Instant};
 
 use bpftune_core::{
-    config::{Config, Live, Overrides},
-    control::Access,
+    config::{Live, Overrides, PluginDirectories},
     engine::{Engine, Registration, Settings},
     governor::{ExitPolicy, Mode},
-    journal::Retention,
     privilege,
 };
 use clap::builder::PossibleValuesParser;
@@ -31,7 +26,7 @@ pub(crate) struct Args {
     /// Leave the values as they are on exit (`bpftune revert` restores them later)
     #[arg(long)]
     keep: bool,
-    /// Run only this tuner (repeat for more)
+    /// Run only this tuner (repeat for more), and no plugins
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(bpftune_tuners::ALL.iter().map(|(name, _)| *name)))]
     tuner: Vec<String>,
     /// Touch only this network namespace, and no global parameter (repeat for more):
@@ -44,6 +39,12 @@ pub(crate) struct Args {
     /// Most changes of one parameter in one namespace in an hour
     #[arg(long, value_name = "N")]
     changes_per_hour: Option<usize>,
+    /// Load plugins from here instead of the usual directories (repeat for more)
+    #[arg(long, value_name = "DIR", conflicts_with = "no_plugins")]
+    plugin_dir: Vec<PathBuf>,
+    /// Load no plugins
+    #[arg(long)]
+    no_plugins: bool,
     #[command(flatten)]
     directory: config::Directory,
     /// Log every signal
@@ -65,6 +66,8 @@ pub(crate) fn run(args: Args, state_dir: PathBuf, control: PathBuf) -> Outcome {
         netns,
         no_global,
         changes_per_hour,
+        plugin_dir,
+        no_plugins,
         directory,
         debug,
     } = args;
@@ -78,6 +81,13 @@ pub(crate) fn run(args: Args, state_dir: PathBuf, control: PathBuf) -> Outcome {
             changes_per_hour,
             max_step: None,
             exit: keep.then_some(ExitPolicy::Keep),
+            plugins: if no_plugins || !tuner.is_empty() {
+                PluginDirectories::Only(Vec::new())
+            } else if plugin_dir.is_empty() {
+                PluginDirectories::Configured
+            } else {
+                PluginDirectories::Only(plugin_dir)
+            },
         },
     )?;
     let named = |name: &str| tuner.iter().any(|wanted| wanted == name);
@@ -88,15 +98,12 @@ pub(crate) fn run(args: Args, state_dir: PathBuf, control: PathBuf) -> Outcome {
             named(name)
         }
     })?;
-    let from_files = settings(live, state_dir, control, !tuner.is_empty());
-    let settings = Settings {
-        only_netns: if netns.is_empty() {
-            from_files.only_netns.clone()
-        } else {
-            netns
-        },
-        ..from_files
-    };
+    let mut settings = Settings::of(live, &state_dir, &control);
+    settings.plugins = true;
+    settings.other_tuners = !tuner.is_empty();
+    if !netns.is_empty() {
+        settings.only_netns = netns;
+    }
     until_told(Engine::new(settings, registrations)?, started)
 }
 
@@ -107,42 +114,6 @@ pub(crate) fn enabled(live: &Live, tuner: &str) -> bool {
         .tuner
         .get(tuner)
         .is_none_or(|section| section.enabled)
-}
-
-/// What the files say. `left_out`: there are tuners that they may name and that do not run.
-pub(crate) fn settings(
-    live: Live,
-    state_dir: PathBuf,
-    control: PathBuf,
-    left_out: bool,
-) -> Settings {
-    let Config {
-        daemon,
-        journal,
-        control: groups,
-        ..
-    } = &live.loaded.config;
-    Settings {
-        policy: live.policy(),
-        state_dir,
-        control: Some(control),
-        access: Access {
-            readers: groups.read_group.clone(),
-            writers: groups.write_group.clone(),
-        },
-        query_port: None,
-        retention: Retention {
-            age: Duration::from_secs(journal.keep_days * 24 * 3600),
-            decisions: journal.keep_decisions,
-        },
-        exit: live.exit(),
-        trial: live.trial(),
-        watchdog: live.watchdog(),
-        reverter: Some("/proc/self/exe".into()),
-        only_netns: daemon.netns.clone(),
-        other_tuners: left_out,
-        config: Some(live),
-    }
 }
 
 /// Sets the log up: one line an event, to `writer`.
@@ -172,7 +143,7 @@ pub(crate) fn load(wanted: impl Fn(&str) -> bool) -> Result<Vec<Registration>, F
 
 /// Gives up what is not needed any more and runs until told to end.
 pub(crate) fn until_told(engine: Engine, started: Instant) -> Outcome {
-    privilege::drop_rest()?;
+    privilege::drop_rest_but_for_plugins()?;
     let mode = engine.mode();
     let at_end = match engine.exit() {
         ExitPolicy::Keep => "keeps changed values",

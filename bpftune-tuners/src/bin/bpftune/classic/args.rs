@@ -7,9 +7,6 @@ use clap::Parser;
 
 use crate::run;
 
-/// Where plugins are looked for.
-pub(super) const LIBDIR: &str = "/usr/lib/bpftune";
-
 /// The classic flags
 #[derive(Parser, Debug)]
 #[command(
@@ -39,7 +36,7 @@ pub(crate) struct Args {
     /// Answer queries on this loopback port; with -q, ask there
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) port: Option<u16>,
-    /// Print the folder of plugins and end
+    /// Print the folders of plugins, one a line, and end
     #[arg(short = 'P', long)]
     pub(super) print_libdir: bool,
     /// Ask a running daemon: help, tuners, tunables, jtunables, summary, status, jstatus, rollback

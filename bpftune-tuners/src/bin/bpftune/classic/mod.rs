@@ -10,7 +10,7 @@ mod syslog;
 use std::{ffi::OsString, time::Instant};
 
 use bpftune_core::{
-    config::{Files, Live, Overrides},
+    config::{Files, Live, Overrides, PluginDirectories},
     control::Query,
     engine::{Engine, Settings},
     governor::ExitPolicy,
@@ -18,8 +18,8 @@ use bpftune_core::{
 };
 use clap::Parser;
 
+use self::args::our_name;
 pub(crate) use self::args::{Args, wanted};
-use self::args::{LIBDIR, our_name};
 use crate::{
     doctor,
     exit::{self, Failure, Outcome},
@@ -33,8 +33,7 @@ pub(crate) fn main(args: Vec<OsString>) -> Outcome {
         return Ok(());
     }
     if args.print_libdir {
-        println!("{LIBDIR}");
-        return Ok(());
+        return print_libdir();
     }
     if let Some(word) = &args.query {
         let Some(query) = Query::named(word) else {
@@ -55,6 +54,15 @@ pub(crate) fn main(args: Vec<OsString>) -> Outcome {
         return support();
     }
     daemon(args)
+}
+
+/// Where plugins are looked for as the files are now, one directory a line.
+fn print_libdir() -> Outcome {
+    let live = Live::new(Files::default(), Overrides::default())?;
+    for directory in live.plugin_directories() {
+        println!("{}", directory.display());
+    }
+    Ok(())
 }
 
 fn daemon(args: Args) -> Outcome {
@@ -122,6 +130,12 @@ fn daemon(args: Args) -> Outcome {
             no_global: args.no_global,
             max_step: args.learning_rate.and_then(step),
             exit: Some(exit),
+            plugins: if !allowed.is_empty() {
+                PluginDirectories::Only(Vec::new())
+            } else {
+                args.libdir
+                    .map_or(PluginDirectories::Configured, PluginDirectories::Besides)
+            },
             ..Overrides::default()
         },
     )?;
@@ -143,16 +157,13 @@ fn daemon(args: Args) -> Outcome {
                 .map(move |t| (t.name.to_string(), about.to_string()))
         })
         .collect();
-    let from_files = run::settings(live, args.state_dir, args.control, !allowed.is_empty());
-    let settings = Settings {
-        query_port: args.port,
-        only_netns: if args.netns.is_empty() {
-            from_files.only_netns.clone()
-        } else {
-            args.netns
-        },
-        ..from_files
-    };
+    let mut settings = Settings::of(live, &args.state_dir, &args.control);
+    settings.query_port = args.port;
+    settings.plugins = true;
+    settings.other_tuners = !allowed.is_empty();
+    if !args.netns.is_empty() {
+        settings.only_netns = args.netns;
+    }
     let mut engine = Engine::new(settings, registrations)?;
     let mut phrases = phrases::Phrases::new(abouts);
     engine.observe(move |event| {

@@ -38,12 +38,16 @@ mod code {
 }
 
 /// The programs, in a directory that goes when this is dropped.
-pub(crate) struct Programs {
+pub struct Programs {
     dir: tempfile::TempDir,
 }
 
 impl Programs {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Writes them.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn new() -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix("spawn-bench").tempdir()?;
         // Other users run them, too.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
@@ -53,17 +57,21 @@ impl Programs {
         Ok(programs)
     }
 
-    pub(crate) fn dir(&self) -> &Path {
+    /// Where they are.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// Ends at once.
-    pub(crate) fn exit(&self) -> PathBuf {
+    #[must_use]
+    pub fn exit(&self) -> PathBuf {
         self.dir.path().join("exit")
     }
 
     /// Writes six bytes and ends.
-    pub(crate) fn hello(&self) -> PathBuf {
+    #[must_use]
+    pub fn hello(&self) -> PathBuf {
         self.dir.path().join("hello")
     }
 }
@@ -74,7 +82,8 @@ fn write(path: &Path, code: &[u8]) -> io::Result<()> {
 }
 
 /// The bytes of the program that ends at once.
-pub(crate) fn exit_image() -> Vec<u8> {
+#[must_use]
+pub fn exit_image() -> Vec<u8> {
     image(code::EXIT)
 }
 

@@ -1,0 +1,252 @@
+//! Faults of the network that a tuner is to find, with real traffic: `cargo xtask lab network`.
+//!
+//! Each scenario runs in four settings, turn about: the fault with the tuner off, with the tuner on, with values set by
+//! hand beforehand, and with those of TuneD's profile network-throughput. Every run has namespaces of its own.
+
+mod burst;
+mod conntrack;
+mod flood;
+mod host;
+mod ip_frag;
+mod neigh;
+mod net_backlog;
+mod report;
+mod segment;
+mod tcp_conn;
+mod tcp_listen;
+mod tcp_ports;
+mod udp_buffer;
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use self::host::HostValues;
+pub use self::report::run_all;
+use crate::{Result, daemon::Daemon, netns::Netns};
+
+/// What is written into a namespace: names and values.
+pub type Values = &'static [(&'static str, &'static str)];
+
+/// Debian's tuned 2.20, profile network-throughput and those it includes: what concerns the network. "=>" there means
+/// that a higher value stays.
+pub const TUNED: Values = &[
+    ("net.core.somaxconn", "2048"),
+    ("net.ipv4.tcp_rmem", "4096 87380 16777216"),
+    ("net.ipv4.tcp_wmem", "4096 16384 16777216"),
+];
+
+/// A fault, and the traffic that shows it.
+pub trait Scenario {
+    /// Whose fault it is.
+    fn tuner(&self) -> &'static str;
+
+    /// "burst".
+    fn name(&self) -> &'static str;
+
+    /// What a turn measures, and its unit. More is better.
+    fn metric(&self) -> (&'static str, &'static str);
+
+    /// What somebody who knows the fault would have set.
+    fn by_hand(&self) -> Values;
+
+    /// Namespaces with the fault in them, no traffic yet.
+    ///
+    /// # Errors
+    /// Where anything cannot be set up.
+    fn stage(&self) -> Result<Box<dyn Stage>>;
+
+    /// Turns of each run. By the last half of them a run is judged.
+    fn turns(&self) -> usize {
+        10
+    }
+
+    /// Whether it goes badly with the tuner off. Else the tuner has nothing to do, and must do no harm.
+    fn is_fault(&self) -> bool {
+        true
+    }
+
+    /// A program that it needs and where to get it, if that is missing.
+    fn missing(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether parameters of the whole host are part of it: then values are written there and put back after the run, and
+    /// the daemon is not confined to the namespaces but to the one tuner.
+    fn host_wide(&self) -> bool {
+        false
+    }
+}
+
+/// A scenario set up.
+pub trait Stage {
+    /// Where values are written and the daemon looks.
+    fn places(&self) -> Vec<&Netns>;
+
+    /// Servers start: the values that they find are those of the setting.
+    ///
+    /// # Errors
+    /// Where they cannot.
+    fn begin(&mut self) -> Result<()>;
+
+    /// A second or so of traffic, and its figure.
+    ///
+    /// # Errors
+    /// Where traffic cannot be made; that it fares badly is no error.
+    fn turn(&mut self) -> Result<f64>;
+}
+
+/// How a run is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Setting {
+    /// The fault, and no daemon.
+    Off,
+    /// The fault, and a daemon from before the traffic.
+    On,
+    /// Values by hand, before anything starts.
+    ByHand,
+    /// TuneD's.
+    TuneD,
+}
+
+/// All of them.
+pub const SETTINGS: [Setting; 4] = [Setting::Off, Setting::On, Setting::ByHand, Setting::TuneD];
+
+/// What a run gave.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    /// How it was set.
+    pub setting: Setting,
+    /// Figure of each turn.
+    pub figures: Vec<f64>,
+    /// When each turn ended, seconds from the first one's start.
+    pub ends: Vec<f64>,
+    /// Changes that the daemon made.
+    pub changes: u64,
+    /// Of these, against the one before of the same parameter.
+    pub reversals: u64,
+}
+
+impl Run {
+    /// The median of the last half.
+    #[must_use]
+    pub fn figure(&self) -> f64 {
+        let half = &self.figures[self.figures.len() / 2..];
+        bpftune_core::stats::median(half).unwrap_or(f64::NAN)
+    }
+
+    /// How long it fared badly: from the start of the first turn below this figure until two turns in a row were at it
+    /// again; 0 where no turn was below, [`NEVER`] where it did not come back.
+    #[must_use]
+    pub fn recovered_in(&self, figure: f64) -> f64 {
+        let Some(onset) = self.figures.iter().position(|f| *f < figure) else {
+            return 0.0;
+        };
+        let good = |two: &[f64]| two.iter().all(|f| *f >= figure);
+        let back = self.figures[onset..].windows(2).position(good);
+        let start = onset.checked_sub(1).map_or(0.0, |before| self.ends[before]);
+        back.map_or(NEVER, |at| self.ends[onset + at] - start)
+    }
+}
+
+/// Seconds that stand for no time at all: a file of results knows no infinity.
+pub const NEVER: f64 = 9999.0;
+
+/// One run.
+fn run(bpftune: &Path, scenario: &dyn Scenario, setting: Setting) -> Result<Run> {
+    let mut stage = scenario.stage()?;
+    let values = match setting {
+        Setting::Off | Setting::On => &[],
+        Setting::ByHand => scenario.by_hand(),
+        Setting::TuneD => TUNED,
+    };
+    let mut host = HostValues::default();
+    for (name, value) in values {
+        if scenario.host_wide() {
+            host.set(name, value)?;
+        } else {
+            for netns in stage.places() {
+                netns.set_sysctl(name, value)?;
+            }
+        }
+    }
+    stage.begin()?;
+    let only_its_own = ["--tuner", scenario.tuner()];
+    let daemon = match setting {
+        Setting::On if scenario.host_wide() => Some(Daemon::start(bpftune, &[], &only_its_own)?),
+        Setting::On => Some(Daemon::start(bpftune, &stage.places(), &[])?),
+        _ => None,
+    };
+    let (start, mut figures, mut ends) = (Instant::now(), Vec::new(), Vec::new());
+    for _ in 0..scenario.turns() {
+        figures.push(stage.turn()?);
+        ends.push(start.elapsed().as_secs_f64());
+    }
+    let (changes, reversals) = match &daemon {
+        Some(daemon) => daemon.changes()?,
+        None => (0, 0),
+    };
+    if let Some(daemon) = &daemon
+        && std::env::var_os("LAB_LOG").is_some()
+    {
+        eprintln!("{}", daemon.log().join("\n"));
+    }
+    Ok(Run {
+        setting,
+        figures,
+        ends,
+        changes,
+        reversals,
+    })
+}
+
+/// Sleeps for what is left of a turn's second.
+fn rest_of_second(since: Instant) {
+    std::thread::sleep(Duration::from_secs(1).saturating_sub(since.elapsed()));
+}
+
+/// Every scenario.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Scenario>> {
+    let mut all: Vec<Box<dyn Scenario>> = vec![
+        Box::new(tcp_listen::Burst),
+        Box::new(tcp_listen::Flood),
+        Box::new(tcp_ports::TimeWait),
+        Box::new(tcp_ports::Held),
+        Box::new(conntrack::Flows),
+        Box::new(ip_frag::Mixed),
+        Box::new(neigh::Burst),
+        Box::new(net_backlog::Burst),
+        Box::new(udp_buffer::Burst),
+    ];
+    all.extend(tcp_conn::ALL.map(|scenario| Box::new(scenario) as Box<dyn Scenario>));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recovery_is_from_onset_to_two_good_turns() {
+        let run = |figures: &[f64]| Run {
+            setting: Setting::On,
+            figures: figures.to_vec(),
+            ends: (1..=figures.len()).map(|end| end as f64).collect(),
+            changes: 0,
+            reversals: 0,
+        };
+        for (figures, time) in [
+            (&[100.0, 100.0, 100.0][..], 0.0),
+            (&[20.0, 100.0, 100.0], 2.0),
+            (&[100.0, 20.0, 100.0, 30.0, 100.0, 100.0], 4.0),
+            (&[100.0, 20.0, 100.0], NEVER),
+        ] {
+            assert_eq!(run(figures).recovered_in(90.0), time, "{figures:?}");
+        }
+    }
+}

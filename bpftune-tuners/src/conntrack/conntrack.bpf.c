@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Where are flows made, so that a connection table may fill up?
+ *
+ * No hook tells of a new entry. But each packet that leaves carries its entry and
+ * the state that the packet found it in: nobody has answered yet (IP_CT_NEW), or
+ * somebody has. There are at least as many packets of the first kind as new
+ * entries, so after so many of them the table is worth a look, and user space says
+ * how many that are: a share of the room that was left when it looked last.
+ *
+ * A packet that finds the table full is freed with the reason NETFILTER_DROP, as
+ * all are that a firewall drops; user space tells them apart by the table.
+ */
+#include "bpftune/kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <bpf/bpf_core_read.h>
+#include "bpftune/event.h"
+
+#define BPFTUNE_GATES 1024
+#define BPFTUNE_RING_BYTES (16 * 1024)
+#include "bpftune/gate.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+#define FLOWS_NS 20000000ULL
+#define DROPPED_NS 100000000ULL
+
+/* One packet of so many is looked at closer, and stands for all of them. */
+#define SAMPLE 64
+/* So many packets of new flows before the first look into a namespace. */
+#define FIRST_QUOTA 1024
+
+/* include/uapi/linux/netfilter/nf_conntrack_common.h; the low bits of a pointer to an entry */
+#define IP_CT_NEW 2
+#define NFCT_INFOMASK 7UL
+
+enum scenario {
+	FLOWS = 1,
+	DROPPED = 2,
+};
+
+struct quota {
+	/* Packets of new flows since the last event. */
+	__u32 seen;
+	/* As many of them are worth one. */
+	__u32 quota;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	/* The namespace's cookie. */
+	__type(key, __u64);
+	__type(value, struct quota);
+} quotas SEC(".maps");
+
+/* A counter a processor, each on a cache line of its own; those beyond share. */
+#define PROCESSORS 64
+static struct {
+	__u32 seen;
+} __attribute__((aligned(64))) processors[PROCESSORS];
+
+static __always_inline void send(__u64 cookie, enum scenario scenario, __u64 interval_ns)
+{
+	__u32 count = pass_gate(cookie, scenario, 0, interval_ns);
+
+	if (!count)
+		return;
+	struct bpftune_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+
+	if (!e)
+		return;
+	e->scenario = scenario;
+	e->count = count;
+	e->netns_cookie = cookie;
+	bpf_ringbuf_submit(e, 0);
+}
+
+static __noinline int flows_made(struct sk_buff *skb)
+{
+	__u64 cookie = BPF_CORE_READ(skb, dev, nd_net.net, net_cookie);
+	struct quota *quota = bpf_map_lookup_elem(&quotas, &cookie);
+
+	if (!quota) {
+		struct quota first = { .seen = SAMPLE, .quota = FIRST_QUOTA };
+
+		bpf_map_update_elem(&quotas, &cookie, &first, BPF_ANY);
+		return 0;
+	}
+	__u32 seen = quota->seen + SAMPLE;
+
+	quota->seen = seen;
+	if (seen < quota->quota)
+		return 0;
+	send(cookie, FLOWS, FLOWS_NS);
+	return 0;
+}
+
+SEC("tp_btf/net_dev_queue")
+int BPF_PROG(packet_leaves, struct sk_buff *skb)
+{
+	if (!bpf_core_field_exists(skb->_nfct))
+		return 0;
+	unsigned long entry = skb->_nfct;
+
+	if ((entry & NFCT_INFOMASK) != IP_CT_NEW || !(entry & ~NFCT_INFOMASK))
+		return 0;
+	__u32 *seen = &processors[bpf_get_smp_processor_id() % PROCESSORS].seen;
+
+	if (++*seen % SAMPLE == 0)
+		flows_made(skb);
+	return 0;
+}
+
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(packet_dropped, struct sk_buff *skb, void *location, enum skb_drop_reason reason)
+{
+	if (reason != bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_NETFILTER_DROP))
+		return 0;
+	/* On its way out it has a socket and no device yet. */
+	struct net *net = skb->dev ? BPF_CORE_READ(skb, dev, nd_net.net) : BPF_CORE_READ(skb, sk, __sk_common.skc_net.net);
+
+	if (net)
+		send(BPF_CORE_READ(net, net_cookie), DROPPED, DROPPED_NS);
+	return 0;
+}

@@ -1,0 +1,28 @@
+//! `net-backlog`: processors' queues of incoming packets that hold the bursts that come.
+//!
+//! | signal | changes |
+//! |---|---|
+//! | packets lost by a full queue | `net.core.netdev_max_backlog` |
+//! | packets lost without a pause whatever its length | back to the original: the processor is too slow |
+//! | host short of memory (PSI) | halfway back to the original value |
+
+mod rules;
+mod source;
+
+use bpftune_core::{Result, engine::Registration};
+
+pub use self::{rules::NetBacklog, source::NetBacklogSource};
+
+/// Its name.
+pub const NAME: &str = "net-backlog";
+
+/// Loads its hooks.
+///
+/// # Errors
+/// Where the ring buffer cannot be made; refused hooks are no error.
+pub fn load() -> Result<Registration> {
+    Ok(Registration {
+        tuner: Box::<NetBacklog>::default(),
+        source: Box::new(NetBacklogSource::new()?),
+    })
+}

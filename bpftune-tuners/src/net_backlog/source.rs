@@ -1,0 +1,122 @@
+//! From the BPF program's events to signals.
+
+use std::{os::fd::BorrowedFd, time::Duration};
+
+use bpftune_core::{
+    Figure, NetnsCookie, Result, Signal, Source,
+    bpf::{EventHeader, Feed, HookStatus, Scenarios, of_host},
+    netns::Namespaces,
+};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+
+use super::rules::{LOST, PACKETS_LOST};
+
+/// Scenario numbers of the BPF program and their names.
+const SCENARIOS: Scenarios = &[(1, LOST)];
+/// What the program's gate is kept for: the queues are the host's.
+const SHARED: NetnsCookie = NetnsCookie(0);
+
+/// The hook of `net_backlog.bpf.c`.
+pub struct NetBacklogSource {
+    feed: Feed,
+    total: Option<MapHandle>,
+}
+
+impl NetBacklogSource {
+    pub(super) fn new() -> Result<NetBacklogSource> {
+        let object = include_bytes!(concat!(env!("OUT_DIR"), "/net_backlog.bpf.o"));
+        let feed = Feed::load(super::NAME, object, SCENARIOS)?;
+        Ok(NetBacklogSource {
+            total: feed.hooks().map("total"),
+            feed,
+        })
+    }
+}
+
+impl Source for NetBacklogSource {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.feed.fd()
+    }
+
+    fn drain(&mut self, _: &mut Vec<Signal>) -> Result<()> {
+        self.feed.drain().map(drop)
+    }
+
+    fn drain_in(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
+        for (scenario, head, body) in self.feed.drain()? {
+            let signal = parse(scenario, &head, &body);
+            out.extend(signal.map(|signal| of_host(signal, namespaces)));
+        }
+        Ok(())
+    }
+
+    fn hooks(&self) -> &[HookStatus] {
+        self.feed.status()
+    }
+
+    fn quiet(&mut self, _: NetnsCookie, scenario: &str, how_long: Duration) {
+        self.feed.quiet(SHARED, scenario, how_long);
+    }
+
+    /// Packets lost by full queues, of the whole host.
+    fn figure(&mut self, _: NetnsCookie, name: &str) -> Option<f64> {
+        let total = self.total.as_ref().filter(|_| name == PACKETS_LOST)?;
+        let bytes = total.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).ok()??;
+        Some(u64::from_ne_bytes(bytes.try_into().ok()?) as f64)
+    }
+
+    fn map_bytes(&self) -> u64 {
+        self.feed.map_bytes()
+    }
+}
+
+/// `struct net_backlog_event` after its head.
+fn parse(scenario: &'static str, head: &EventHeader, body: &[u8]) -> Option<Signal> {
+    let u32_at = |at: usize| Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?));
+    let name = body.get(8..24)?;
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(16);
+    Some(Signal {
+        scenario: scenario.into(),
+        netns: head.netns(),
+        subject: String::from_utf8_lossy(&name[..end]).into_owned(),
+        count: head.count,
+        figures: vec![
+            Figure::new("lost", head.count.into(), ""),
+            Figure::new("lasting", u32_at(0)?.into(), "ms"),
+            Figure::new("series", u32_at(4)?.into(), ""),
+        ],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEAD: EventHeader = EventHeader {
+        scenario: 1,
+        count: 77,
+        netns_cookie: 9,
+    };
+
+    proptest! {
+        #[test]
+        fn parses_any_bytes_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let _ = parse(LOST, &HEAD, &bytes);
+        }
+    }
+
+    #[test]
+    fn parses_an_event() {
+        let mut body = [0; 24];
+        body[..4].copy_from_slice(&120u32.to_ne_bytes());
+        body[4..8].copy_from_slice(&3u32.to_ne_bytes());
+        body[8..12].copy_from_slice(b"eth0");
+        let signal = parse(LOST, &HEAD, &body).unwrap();
+        assert_eq!(signal.subject, "eth0");
+        let values = ["lost", "lasting", "series"].map(|name| signal.figure(name).unwrap());
+        assert_eq!(values, [77.0, 120.0, 3.0]);
+        assert!(parse(LOST, &HEAD, &body[..23]).is_none());
+    }
+}

@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Which congestion control suits the path to a remote network?
+ *
+ * A connection that ends shows how fast it was while it had something to send,
+ * how far its round trip stood above the minimum, and what it had to send again.
+ * That is kept for each remote prefix (/24, /64) and algorithm. The namespace's
+ * own algorithm stays until its connections lose more than LOSSY; then each of the
+ * others is tried twice, and the best of them is chosen for new connections, with
+ * one in EXPLORE that tries again. Where nothing is lost, nothing is tried.
+ *
+ * Sockets whose application (or route) chose an algorithm are left alone.
+ */
+#include "bpftune/kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include "bpftune/event.h"
+#define BPFTUNE_GATES 256
+#include "bpftune/gate.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+#define INTERVAL_NS 1000000000ULL
+/* The namespace's own, and three others. */
+#define ARMS 4
+/* Of 65536 segments: half of a hundredth, from which on others are tried; and below which they are forgotten. */
+#define LOSSY 328
+#define CALM 82
+/* Two of a hundred: thin streams time out linearly. */
+#define THIN 1310
+#define TRIES 2
+#define EXPLORE 32
+/* What is sent by less says more of start-up than of the path. */
+#define BYTES_LEAST 32768
+#define SEGMENTS_LEAST 20
+
+enum scenario {
+	CHOICE = 1,
+};
+
+struct algorithm {
+	char name[16];
+	/* 0: there is none at this place. */
+	__u32 length;
+	__u32 needs_ecn;
+};
+
+struct arm {
+	/* Bytes a jiffy of busy time, less for a round trip above its minimum; smoothed. */
+	__u64 score;
+	__u32 tried;
+	__u32 measured;
+	/* The kernel refused it. */
+	__u32 failed;
+	__u32 pad;
+};
+
+struct remote_key {
+	__u64 netns_cookie;
+	/* The upper half of an IPv6 address; of IPv4 its upper three bytes, in order. */
+	__u64 prefix;
+	__u64 family;
+};
+
+struct remote {
+	struct arm arms[ARMS];
+	/* Share of segments sent again, of 65536, smoothed. */
+	__u32 lost;
+	__u32 best;
+	__u32 connections;
+	__u32 measured;
+};
+
+struct control {
+	/* 1: algorithms may be set. */
+	__u32 acts;
+	/* 1: only where `places` says so. */
+	__u32 confined;
+};
+
+/* Rust's mirror is `Choice` of source.rs. */
+struct tcp_conn_event {
+	struct bpftune_event head;
+	struct remote_key key;
+	struct remote remote;
+	__u32 before;
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ARMS);
+	__type(key, __u32);
+	__type(value, struct algorithm);
+} algorithms SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct control);
+} control SEC(".maps");
+
+/* Namespaces by cookie: 1 may be changed, 2 must not. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__uint(map_flags, 1 /* BPF_F_NO_PREALLOC */);
+	__type(key, __u64);
+	__type(value, __u32);
+} places SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 2048);
+	__type(key, struct remote_key);
+	__type(value, struct remote);
+} remotes SEC(".maps");
+
+static __always_inline bool may_act(__u64 cookie)
+{
+	__u32 zero = 0;
+	struct control *now = bpf_map_lookup_elem(&control, &zero);
+
+	if (!now || !now->acts)
+		return false;
+	__u32 *place = bpf_map_lookup_elem(&places, &cookie);
+
+	return now->confined ? place && *place == 1 : !place || *place != 2;
+}
+
+/* false: the connection does not leave the host. */
+static __always_inline bool remote_of(struct bpf_sock_ops *ctx, struct remote_key *key)
+{
+	__u32 v4;
+
+	key->netns_cookie = bpf_get_netns_cookie(ctx);
+	key->family = AF_INET;
+	if (ctx->family == AF_INET6) {
+		__u32 high = ctx->remote_ip6[0], low = ctx->remote_ip6[1];
+		__u32 third = ctx->remote_ip6[2], fourth = ctx->remote_ip6[3];
+
+		if (high || low) {
+			key->family = AF_INET6;
+			key->prefix = (__u64)bpf_ntohl(high) << 32 | bpf_ntohl(low);
+			return true;
+		}
+		if (third != bpf_htonl(0xffff))
+			return false;
+		v4 = bpf_ntohl(fourth);
+	} else {
+		if (ctx->remote_ip4 == ctx->local_ip4)
+			return false;
+		v4 = bpf_ntohl(ctx->remote_ip4);
+	}
+	key->prefix = v4 >> 8;
+	return v4 >> 24 != 127;
+}
+
+static __always_inline bool same_name(const char *a, const char *b)
+{
+	const __u64 *left = (const __u64 *)a, *right = (const __u64 *)b;
+
+	return left[0] == right[0] && left[1] == right[1];
+}
+
+/* Whether it may be tried here: it exists, is not the namespace's own, and has the ECN that it needs. */
+static __always_inline bool usable(const struct arm *arm, const struct algorithm *algorithm,
+				   const char *own, __u32 ecn)
+{
+	return algorithm && algorithm->length && arm->failed < TRIES &&
+	       !same_name(algorithm->name, own) && (!algorithm->needs_ecn || (ecn & TCP_ECN_OK));
+}
+
+static __noinline __u32 choose(struct remote *remote, struct bpf_sock_ops *ctx, __u64 own_a, __u64 own_b)
+{
+	__u64 own[2] = { own_a, own_b };
+	__u32 ecn = ctx->ecn_flags;
+	__u32 best = remote->best;
+
+	if (remote->lost < LOSSY || !remote->arms[0].measured)
+		return best;
+#pragma unroll
+	for (__u32 i = 1; i < ARMS; i++) {
+		/* A copy: the index that the verifier knows must not leave its register. */
+		__u32 at = i;
+		struct algorithm *algorithm = bpf_map_lookup_elem(&algorithms, &at);
+		struct arm *arm = &remote->arms[i];
+
+		if (arm->tried < TRIES && usable(arm, algorithm, (const char *)own, ecn))
+			return i;
+	}
+	__u32 chance = bpf_get_prandom_u32();
+
+	if (chance % EXPLORE == 0) {
+		__u32 at = (chance >> 16) & (ARMS - 1);
+		struct algorithm *algorithm = bpf_map_lookup_elem(&algorithms, &at);
+		/* Index 0 has no algorithm: then it is the namespace's own. */
+		__u32 i = (chance >> 16) & (ARMS - 1);
+
+		if (usable(&remote->arms[i], algorithm, (const char *)own, ecn))
+			return i;
+		return 0;
+	}
+	return best;
+}
+
+static __noinline int established(struct bpf_sock_ops *ctx)
+{
+	struct remote_key key = {};
+
+	if (!remote_of(ctx, &key))
+		return 0;
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	struct remote *remote = bpf_map_lookup_elem(&remotes, &key);
+
+	if (!remote) {
+		struct remote first = { .connections = 1, .arms[0].tried = 1 };
+
+		bpf_map_update_elem(&remotes, &key, &first, BPF_NOEXIST);
+		return 0;
+	}
+	remote->connections++;
+	/* The common way: nothing was lost. */
+	if (remote->lost < CALM && !remote->best) {
+		remote->arms[0].tried++;
+		return 0;
+	}
+	struct bpf_sock *bpf_sk = ctx->sk;
+
+	if (!bpf_sk || !may_act(key.netns_cookie))
+		return 0;
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(bpf_sk);
+
+	if (!tp)
+		return 0;
+	struct net *net = ((struct sock *)tp)->__sk_common.skc_net.net;
+	const struct tcp_congestion_ops *own = net->ipv4.tcp_congestion_control;
+	const struct tcp_congestion_ops *has = tp->inet_conn.icsk_ca_ops;
+
+	/* Somebody has chosen: the application, or a route. */
+	if (!own || has != own)
+		return 0;
+	if (remote->lost >= THIN) {
+		int one = 1;
+
+		bpf_setsockopt(ctx, SOL_TCP, TCP_THIN_LINEAR_TIMEOUTS, &one, sizeof(one));
+	}
+	__u64 name[2];
+
+	bpf_probe_read_kernel(name, sizeof(name), own->name);
+	__u32 chosen = choose(remote, ctx, name[0], name[1]);
+
+	__u32 at = chosen & (ARMS - 1);
+	struct arm *arm = &remote->arms[chosen & (ARMS - 1)];
+
+	arm->tried++;
+	if (!chosen)
+		return 0;
+	struct algorithm *algorithm = bpf_map_lookup_elem(&algorithms, &at);
+
+	if (!algorithm || !algorithm->length)
+		return 0;
+	if (bpf_setsockopt(ctx, SOL_TCP, TCP_CONGESTION, algorithm->name, sizeof(algorithm->name))) {
+		arm->failed++;
+		if (remote->best == chosen)
+			remote->best = 0;
+	}
+	return 0;
+}
+
+static __always_inline void tell(const struct remote_key *key, const struct remote *remote, __u32 before)
+{
+	__u32 count = pass_gate(key->netns_cookie, CHOICE, 0, INTERVAL_NS);
+
+	if (!count)
+		return;
+	struct tcp_conn_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+
+	if (!e)
+		return;
+	e->head.scenario = CHOICE;
+	e->head.count = count;
+	e->head.netns_cookie = key->netns_cookie;
+	e->key = *key;
+	e->remote = *remote;
+	e->before = before;
+	e->pad = 0;
+	bpf_ringbuf_submit(e, 0);
+}
+
+/* The best of those that were measured; the namespace's own unless another is an eighth better. */
+static __always_inline __u32 best_of(const struct remote *remote)
+{
+	__u64 most = remote->arms[0].score + remote->arms[0].score / 8;
+	__u32 best = 0;
+
+	for (__u32 i = 1; i < ARMS; i++) {
+		const struct arm *arm = &remote->arms[i];
+
+		if (arm->measured && arm->failed < TRIES && arm->score > most) {
+			most = arm->score;
+			best = i;
+		}
+	}
+	return best;
+}
+
+static __always_inline __u64 smoothed(__u64 old, __u64 now, bool first)
+{
+	return first ? now : old - old / 4 + now / 4;
+}
+
+static __noinline int ended(struct bpf_sock_ops *ctx)
+{
+	__u64 bytes = ctx->bytes_acked;
+	__u32 segments = ctx->data_segs_out;
+
+	if (bytes < BYTES_LEAST || segments < SEGMENTS_LEAST)
+		return 0;
+	struct remote_key key = {};
+
+	if (!remote_of(ctx, &key))
+		return 0;
+	struct remote *remote = bpf_map_lookup_elem(&remotes, &key);
+	struct bpf_sock *bpf_sk = ctx->sk;
+
+	if (!remote || !bpf_sk)
+		return 0;
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(bpf_sk);
+
+	if (!tp)
+		return 0;
+	__u64 lost = (__u64)ctx->total_retrans * 65536 / segments;
+
+	remote->lost = smoothed(remote->lost, lost < 65536 ? lost : 65536, !remote->measured);
+	remote->measured++;
+
+	/* Which one was it? */
+	struct net *net = ((struct sock *)tp)->__sk_common.skc_net.net;
+	const struct tcp_congestion_ops *own = net->ipv4.tcp_congestion_control;
+	const struct tcp_congestion_ops *has = tp->inet_conn.icsk_ca_ops;
+	__u32 which = 0;
+
+	if (!has)
+		return 0;
+	if (has != own) {
+		__u64 name[2];
+
+		bpf_probe_read_kernel(name, sizeof(name), has->name);
+		for (__u32 i = 1; i < ARMS; i++) {
+			__u32 at = i;
+			struct algorithm *algorithm = bpf_map_lookup_elem(&algorithms, &at);
+
+			if (algorithm && algorithm->length && same_name(algorithm->name, (const char *)name))
+				which = i;
+		}
+		if (!which)
+			return 0;
+	}
+	__u64 busy = (__u64)tp->chrono_stat[0] + tp->chrono_stat[1] + tp->chrono_stat[2] + 1;
+
+	if (BPF_CORE_READ_BITFIELD(tp, chrono_type))
+		busy += (__u32)((__u32)bpf_jiffies64() - tp->chrono_start);
+	/* Sixteenths of the minimum that the round trip stands above it: at most twice the minimum. */
+	__u32 rtt = ctx->srtt_us >> 3, least = ctx->rtt_min;
+	__u64 excess = least && rtt > least ? (__u64)(rtt - least) * 16 / least : 0;
+
+	if (excess > 32)
+		excess = 32;
+	struct arm *arm = &remote->arms[which & (ARMS - 1)];
+
+	arm->score = smoothed(arm->score, bytes * 64 / (64 + excess) / busy, !arm->measured);
+	arm->measured++;
+	__u32 before = remote->best;
+	__u32 best = before;
+
+	if (remote->lost >= LOSSY)
+		best = best_of(remote);
+	else if (remote->lost < CALM)
+		best = 0;
+	if (best != before) {
+		remote->best = best;
+		tell(&key, remote, before);
+	}
+	return 0;
+}
+
+SEC("sockops")
+int connections(struct bpf_sock_ops *ctx)
+{
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		established(ctx);
+		break;
+	case BPF_SOCK_OPS_STATE_CB: {
+		__u32 from = ctx->args[0], to = ctx->args[1];
+
+		/* All that was written has been acknowledged, or never will be. */
+		if (to == TCP_FIN_WAIT2 ||
+		    (to == TCP_CLOSE && (from == TCP_ESTABLISHED || from == TCP_FIN_WAIT1 ||
+					 from == TCP_CLOSE_WAIT || from == TCP_LAST_ACK)))
+			ended(ctx);
+		break;
+	}
+	}
+	return 1;
+}
