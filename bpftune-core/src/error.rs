@@ -7,6 +7,15 @@ use crate::{NetnsCookie, Value, journal::DecisionId};
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// A parameter as errors name it. Files of sysfs are the host's own.
+fn parameter(name: &str, netns: NetnsCookie) -> String {
+    if crate::sysctl::is_file(name) {
+        name.to_owned()
+    } else {
+        format!("sysctl {name} in {netns}")
+    }
+}
+
 /// What can go wrong, named so that an operator can act on it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -22,7 +31,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A sysctl could not be read.
-    #[error("cannot read sysctl {name} in {netns}: {source}")]
+    #[error("cannot read {}: {source}", parameter(name, *netns))]
     SysctlRead {
         /// Dotted name.
         name: String,
@@ -32,7 +41,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A sysctl could not be written; its value is unchanged.
-    #[error("the kernel refused {name} = \"{value}\" in {netns}: {source}")]
+    #[error("the kernel refused \"{value}\" for {}: {source}", parameter(name, *netns))]
     SysctlWrite {
         /// Dotted name.
         name: String,
@@ -44,7 +53,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel took a write but shows another value.
-    #[error("wrote {name} = \"{wrote}\" in {netns}, but it reads back \"{found}\"")]
+    #[error("wrote \"{wrote}\" to {}, but it reads back \"{found}\"", parameter(name, *netns))]
     ReadBack {
         /// Dotted name.
         name: String,
@@ -55,8 +64,8 @@ pub enum Error {
         /// Where.
         netns: NetnsCookie,
     },
-    /// A text is no list of whole numbers.
-    #[error("\"{text}\" is not a list of whole numbers")]
+    /// A text is neither a list of whole numbers nor a word.
+    #[error("\"{text}\" is neither a list of whole numbers nor a word")]
     Value {
         /// The text.
         text: String,
@@ -64,6 +73,9 @@ pub enum Error {
     /// No process, mount or given path leads to this namespace any more.
     #[error("{0} is gone, or no process or mount leads to it")]
     NetnsGone(NetnsCookie),
+    /// A file of sysfs went with its device.
+    #[error("{} is gone, and its device with it", .0.display())]
+    DeviceGone(PathBuf),
     /// A system call failed.
     #[error("{what}: {source}")]
     System {

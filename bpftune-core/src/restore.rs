@@ -16,7 +16,7 @@ pub struct Report {
     pub restored: Vec<(Knob, Value)>,
     /// Somebody else wrote them since; their value stands and is named.
     pub left: Vec<(Knob, Value)>,
-    /// The namespace is gone, its values with it.
+    /// The namespace or the device is gone, its values with it.
     pub gone: Vec<Knob>,
     /// They could not be restored, and why.
     pub failed: Vec<(Knob, String)>,
@@ -72,9 +72,9 @@ enum Whose {
 fn whose(namespaces: &mut Namespaces, original: &Original) -> Whose {
     match sysctl::read(namespaces, &original.knob) {
         Ok(now) if now == original.value => Whose::Original,
-        Ok(now) if original.ours.contains(&now) => Whose::Ours(now),
+        Ok(now) if original.is_ours(&now) => Whose::Ours(now),
         Ok(now) => Whose::Somebodys(now),
-        Err(Error::NetnsGone(_)) => Whose::Gone,
+        Err(Error::NetnsGone(_) | Error::DeviceGone(_)) => Whose::Gone,
         Err(error) => Whose::Unreadable(error.to_string()),
     }
 }
@@ -140,7 +140,7 @@ pub(crate) fn restore_these(
             }
             Whose::Gone => {
                 report.gone.push(knob);
-                (OriginalState::Gone, "the namespace is gone", None)
+                (OriginalState::Gone, "its namespace or device is gone", None)
             }
             Whose::Unreadable(why) => {
                 report.failed.push((knob, why));
@@ -221,4 +221,81 @@ pub fn restore_salvaged(salvage: &Salvage, namespaces: &mut Namespaces) -> Repor
         }
     }
     report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::NewDecision;
+
+    /// The readahead of a loop device that nobody uses, put back when dropped; `None` with the reason on stderr.
+    struct Unused(&'static str, String);
+
+    impl Unused {
+        fn new() -> Option<Unused> {
+            let file = "/sys/block/loop7/queue/read_ahead_kb";
+            let before = fs::read_to_string(file).ok();
+            let free = !Path::new("/sys/block/loop7/loop").exists();
+            match before.filter(|before| free && fs::write(file, before).is_ok()) {
+                Some(before) => Some(Unused(file, before)),
+                None => {
+                    eprintln!("SKIP: no unused loop7 whose readahead may be written");
+                    None
+                }
+            }
+        }
+
+        fn set(&self, text: &str) {
+            fs::write(self.0, text).unwrap();
+        }
+    }
+
+    impl Drop for Unused {
+        fn drop(&mut self) {
+            self.set(&self.1);
+        }
+    }
+
+    fn killed_at(device: &Unused, new: i64, there: &str) -> Report {
+        let dir = tempfile::tempdir().unwrap();
+        let mut namespaces = Namespaces::new().unwrap();
+        let knob = Knob {
+            tunable: device.0.into(),
+            netns: namespaces.own(),
+        };
+        device.set("256");
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal
+            .intend(&NewDecision {
+                tuner: "test",
+                scenario: "test",
+                knob: &knob,
+                place: "host",
+                old: &256.into(),
+                new: &new.into(),
+                reason: "",
+                signal: None,
+                reverts: None,
+            })
+            .unwrap();
+        device.set(there);
+        drop(journal);
+        let mut journal = Journal::open(dir.path()).unwrap();
+        restore(&mut journal, &mut namespaces).unwrap()
+    }
+
+    #[test]
+    fn a_device_gets_its_value_back_after_a_kill_at_any_instant() {
+        let Some(device) = Unused::new() else { return };
+        let now = || fs::read_to_string(device.0).unwrap().trim().to_owned();
+        assert!(killed_at(&device, 1024, "256").left.is_empty());
+        assert_eq!(now(), "256", "before the write");
+        assert_eq!(killed_at(&device, 1024, "1024").restored.len(), 1);
+        assert_eq!(now(), "256", "after it");
+        // A kernel that rounds made 1028 of 1030, and the journal was not told any more.
+        assert_eq!(killed_at(&device, 1030, "1028").restored.len(), 1);
+        assert_eq!(now(), "256", "after it was rounded");
+        assert_eq!(killed_at(&device, 1024, "64").left.len(), 1);
+        assert_eq!(now(), "64", "somebody else's stays");
+    }
 }

@@ -1,20 +1,33 @@
-//! Sysctls of the calling thread's network namespace, by files under /proc/sys.
+//! Parameters by name: sysctls of the calling thread's network namespace, and files of sysfs.
 //!
-//! /proc/sys/net shows the namespace of the thread that opens the file, so callers enter the
-//! namespace first: see [`Namespaces`].
+//! A name with a leading slash is the file itself: "/sys/block/vda/queue/scheduler". Any other is a sysctl's, by files
+//! under /proc/sys. /proc/sys/net shows the namespace of the thread that opens the file, so callers enter the
+//! namespace first: see [`Namespaces`]. Files of sysfs are the host's.
 
 use std::{
     fs,
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use crate::{Error, Knob, Result, Value, netns::Namespaces};
 
-/// The file of a sysctl: "net.ipv4.tcp_rmem" is /proc/sys/net/ipv4/tcp_rmem. As in sysctl(8), a
+/// The only place where names with a leading slash may lead.
+const SYSFS: &str = "/sys/";
+
+/// Whether a name is a file of sysfs and no sysctl.
+#[must_use]
+pub fn is_file(name: &str) -> bool {
+    name.starts_with('/')
+}
+
+/// The file of a parameter: "net.ipv4.tcp_rmem" is /proc/sys/net/ipv4/tcp_rmem. As in sysctl(8), a
 /// name that has a slash before its first dot is taken with slashes as separators.
 #[must_use]
 pub fn path(name: &str) -> PathBuf {
+    if is_file(name) {
+        return PathBuf::from(name);
+    }
     let slashes_first = name
         .find('/')
         .is_some_and(|slash| name.find('.').is_none_or(|dot| slash < dot));
@@ -27,13 +40,37 @@ pub fn path(name: &str) -> PathBuf {
     path
 }
 
+/// The same, of names that lead to a parameter. A journal or a plugin that names another file gets no further.
+fn checked(name: &str) -> io::Result<PathBuf> {
+    let path = path(name);
+    let inside = !is_file(name) || name.starts_with(SYSFS);
+    if inside && path.components().all(|part| part != Component::ParentDir) {
+        return Ok(path);
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "parameters are sysctls and files below /sys",
+    ))
+}
+
+/// Whether a file of sysfs went with its folder: the device is gone. A file alone that is missing is one that this
+/// kernel or this device does not have.
+fn is_gone(path: &Path, error: &io::Error) -> bool {
+    let vanished = matches!(
+        error.raw_os_error(),
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO)
+    );
+    vanished && path.parent().is_some_and(|folder| !folder.exists())
+}
+
 /// Reads a knob in its namespace.
 ///
 /// # Errors
-/// [`Error::NetnsGone`], [`Error::SysctlRead`] (missing on this kernel, or no numbers in it).
+/// [`Error::NetnsGone`], [`Error::DeviceGone`], [`Error::SysctlRead`] (missing on this kernel, or neither numbers nor a
+/// word in it).
 pub fn read(namespaces: &mut Namespaces, knob: &Knob) -> Result<Value> {
     let text = words(namespaces, knob)?;
-    text.parse().map_err(|error: Error| Error::SysctlRead {
+    Value::shown(&text).map_err(|error: Error| Error::SysctlRead {
         name: knob.tunable.clone(),
         netns: knob.netns,
         source: io::Error::new(io::ErrorKind::InvalidData, error.to_string()),
@@ -61,13 +98,18 @@ const ROOM: usize = 512;
 /// # Errors
 /// As [`read`], but for the numbers.
 pub fn words(namespaces: &mut Namespaces, knob: &Knob) -> Result<String> {
-    let file = path(&knob.tunable);
-    let text = namespaces.within(knob.netns, || text(&file))?;
-    text.map_err(|source| Error::SysctlRead {
+    let unreadable = |source| Error::SysctlRead {
         name: knob.tunable.clone(),
         netns: knob.netns,
         source,
-    })
+    };
+    let file = checked(&knob.tunable).map_err(unreadable)?;
+    match namespaces.within(knob.netns, || text(&file))? {
+        Err(error) if is_file(&knob.tunable) && is_gone(&file, &error) => {
+            Err(Error::DeviceGone(file))
+        }
+        text => text.map_err(unreadable),
+    }
 }
 
 /// Writes a knob and reads it back.
@@ -76,19 +118,20 @@ pub fn words(namespaces: &mut Namespaces, knob: &Knob) -> Result<String> {
 /// [`Error::SysctlWrite`] with the kernel's errno, [`Error::ReadBack`] where the kernel took the
 /// write and shows something else.
 pub fn write(namespaces: &mut Namespaces, knob: &Knob, value: &Value) -> Result<()> {
-    let file = path(&knob.tunable);
+    let refused = |source| Error::SysctlWrite {
+        name: knob.tunable.clone(),
+        value: value.clone(),
+        netns: knob.netns,
+        source,
+    };
+    let file = checked(&knob.tunable).map_err(refused)?;
     // One write(2) call: the kernel takes a row of numbers whole or not at all.
     namespaces
         .within(knob.netns, || {
             let mut file = fs::OpenOptions::new().write(true).open(&file)?;
             io::Write::write_all(&mut file, value.to_string().as_bytes())
         })?
-        .map_err(|source| Error::SysctlWrite {
-            name: knob.tunable.clone(),
-            value: value.clone(),
-            netns: knob.netns,
-            source,
-        })?;
+        .map_err(refused)?;
     let found = read(namespaces, knob)?;
     if found == *value {
         Ok(())
@@ -116,6 +159,8 @@ mod tests {
             path("net/ipv4/conf/eth0.1/mtu"),
             PathBuf::from("/proc/sys/net/ipv4/conf/eth0.1/mtu")
         );
+        let scheduler = "/sys/block/mmcblk0.1/queue/scheduler";
+        assert_eq!(path(scheduler), PathBuf::from(scheduler));
     }
 
     #[test]
@@ -136,5 +181,41 @@ mod tests {
         };
         let error = read(&mut namespaces, &knob).unwrap_err().to_string();
         assert!(error.contains("net.ipv4.no_such"), "{error}");
+    }
+
+    fn knob(namespaces: &Namespaces, tunable: &str) -> Knob {
+        Knob {
+            tunable: tunable.into(),
+            netns: namespaces.own(),
+        }
+    }
+
+    #[test]
+    fn names_lead_nowhere_else() {
+        let mut namespaces = Namespaces::new().unwrap();
+        for name in [
+            "/etc/hostname",
+            "/sys/../etc/hostname",
+            "net/../../../etc/hostname",
+            "/proc/1/root/etc/hostname",
+        ] {
+            let knob = knob(&namespaces, name);
+            let error = read(&mut namespaces, &knob).unwrap_err().to_string();
+            assert!(error.contains("below /sys"), "{name}: {error}");
+            let error = write(&mut namespaces, &knob, &Value::word("x")).unwrap_err();
+            assert!(error.to_string().contains("below /sys"), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_gone_is_told_from_a_file_that_is_missing() {
+        let mut namespaces = Namespaces::new().unwrap();
+        let gone = knob(&namespaces, "/sys/block/no-such-disk/queue/scheduler");
+        let error = read(&mut namespaces, &gone).unwrap_err();
+        assert!(matches!(error, Error::DeviceGone(_)), "{error}");
+        let missing = knob(&namespaces, "/sys/kernel/mm/no_such_file");
+        let error = read(&mut namespaces, &missing).unwrap_err();
+        assert!(matches!(error, Error::SysctlRead { .. }), "{error}");
+        assert!(!error.to_string().contains("netns"), "{error}");
     }
 }

@@ -1,19 +1,27 @@
-//! The value of a tunable: one whole number or a row of them.
+//! The value of a tunable: one whole number, a row of them, or a word.
 
 use std::{fmt, str::FromStr};
 
 use crate::Error;
 
-/// What a sysctl holds: `tcp_rmem` is three numbers, `rmem_max` one.
+/// What a parameter holds: `tcp_rmem` is three numbers, `rmem_max` one, a disk's `scheduler` a word.
 ///
 /// ```
 /// use bpftune_core::Value;
 /// let rmem: Value = "4096\t131072\t6291456\n".parse().unwrap();
 /// assert_eq!(rmem.last(), 6291456);
 /// assert_eq!(rmem.to_string(), "4096 131072 6291456");
+/// let scheduler = Value::shown("none [mq-deadline] kyber\n").unwrap();
+/// assert_eq!(scheduler.as_word(), Some("mq-deadline"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Value(Vec<i64>);
+pub struct Value(Kind);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Numbers(Vec<i64>),
+    Word(Box<str>),
+}
 
 impl Value {
     /// A row of numbers; at least one.
@@ -24,89 +32,147 @@ impl Value {
     pub fn new(numbers: impl Into<Vec<i64>>) -> Value {
         let numbers = numbers.into();
         assert!(!numbers.is_empty(), "a value has at least one number");
-        Value(numbers)
+        Value(Kind::Numbers(numbers))
     }
 
-    /// The numbers in the kernel's order.
+    /// One of the words that a parameter takes: "kyber", "madvise".
+    ///
+    /// # Panics
+    /// On what is no word: a letter, then letters, digits, `_`, `-`, `+` and dots.
+    #[must_use]
+    pub fn word(word: &str) -> Value {
+        assert!(is_word(word), "{word:?} is a word");
+        Value(Kind::Word(word.into()))
+    }
+
+    /// What the kernel shows: numbers, a word, or all the words that there are with the chosen one in square brackets.
+    ///
+    /// # Errors
+    /// [`Error::Value`] where the text is none of these.
+    pub fn shown(text: &str) -> Result<Value, Error> {
+        let chosen = text
+            .split_ascii_whitespace()
+            .find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
+        chosen.unwrap_or(text).parse()
+    }
+
+    /// The numbers in the kernel's order; none of a word.
     #[must_use]
     pub fn numbers(&self) -> &[i64] {
-        &self.0
+        match &self.0 {
+            Kind::Numbers(numbers) => numbers,
+            Kind::Word(_) => &[],
+        }
     }
 
-    /// The last number: the maximum of `min default max` rows.
+    /// The word, where it is one.
+    #[must_use]
+    pub fn as_word(&self) -> Option<&str> {
+        match &self.0 {
+            Kind::Numbers(_) => None,
+            Kind::Word(word) => Some(word),
+        }
+    }
+
+    /// The last number: the maximum of `min default max` rows. 0 of a word.
     #[must_use]
     pub fn last(&self) -> i64 {
-        self.0[self.0.len() - 1]
+        self.numbers().last().copied().unwrap_or(0)
+    }
+
+    /// Each number made another by its place; a word stays.
+    fn map(&self, f: impl Fn(usize, i64) -> i64) -> Value {
+        Value(match &self.0 {
+            Kind::Numbers(numbers) => {
+                Kind::Numbers(numbers.iter().enumerate().map(|(i, &n)| f(i, n)).collect())
+            }
+            Kind::Word(word) => Kind::Word(word.clone()),
+        })
     }
 
     /// This value with another last number.
     #[must_use]
     pub fn with_last(&self, last: i64) -> Value {
-        let mut numbers = self.0.clone();
-        let end = numbers.len() - 1;
-        numbers[end] = last;
-        Value(numbers)
+        let end = self.numbers().len().saturating_sub(1);
+        self.map(|i, n| if i == end { last } else { n })
     }
 
     /// Each number moved into its bound; `bounds` may be shorter than the row.
     #[must_use]
     pub fn clamped(&self, bounds: &[(i64, i64)]) -> Value {
-        Value(
-            self.0
-                .iter()
-                .enumerate()
-                .map(|(i, &n)| {
-                    bounds
-                        .get(i)
-                        .map_or(n, |&(low, high)| n.clamp(low, high.max(low)))
-                })
-                .collect(),
-        )
+        self.map(|i, n| {
+            bounds
+                .get(i)
+                .map_or(n, |&(low, high)| n.clamp(low, high.max(low)))
+        })
     }
 
     /// This value, with each number at most the share of `from`'s away from it; at least one, so that there is always a
     /// way.
     #[must_use]
     pub fn nearer(&self, from: &Value, share: f64) -> Value {
-        Value(
-            self.0
-                .iter()
-                .enumerate()
-                .map(|(i, &n)| {
-                    from.0.get(i).map_or(n, |&old| {
-                        let step = (((old as f64).abs() * share) as i64).max(1);
-                        n.clamp(old.saturating_sub(step), old.saturating_add(step))
-                    })
-                })
-                .collect(),
-        )
+        self.map(|i, n| {
+            from.numbers().get(i).map_or(n, |&old| {
+                let step = (((old as f64).abs() * share) as i64).max(1);
+                n.clamp(old.saturating_sub(step), old.saturating_add(step))
+            })
+        })
     }
 
     /// Whether going from `old` to `self` raises, lowers or mixes: the sign of the last number
-    /// that differs.
+    /// that differs. Words have no size; their order by letters stands for it, so that the way back is the other way.
     #[must_use]
     pub fn direction_from(&self, old: &Value) -> i8 {
-        self.0
-            .iter()
-            .zip(&old.0)
-            .rev()
-            .find(|(a, b)| a != b)
-            .map_or(0, |(a, b)| if a > b { 1 } else { -1 })
+        use std::cmp::Ordering;
+        let order = match (&self.0, &old.0) {
+            (Kind::Numbers(new), Kind::Numbers(old)) => new
+                .iter()
+                .zip(old)
+                .rev()
+                .map(|(a, b)| a.cmp(b))
+                .find(|order| order.is_ne())
+                .unwrap_or(Ordering::Equal),
+            (Kind::Word(new), Kind::Word(old)) => new.cmp(old),
+            (Kind::Word(_), Kind::Numbers(_)) => Ordering::Greater,
+            (Kind::Numbers(_), Kind::Word(_)) => Ordering::Less,
+        };
+        order as i8
+    }
+
+    /// Whether this is what a kernel that rounds, or has a limit of its own, made of the way from `old` to `new`: one
+    /// number, strictly between.
+    #[must_use]
+    pub fn is_between(&self, old: &Value, new: &Value) -> bool {
+        match (self.numbers(), old.numbers(), new.numbers()) {
+            (&[n], &[old], &[new]) => old.min(new) < n && n < old.max(new),
+            _ => false,
+        }
     }
 }
 
 impl From<i64> for Value {
     fn from(number: i64) -> Self {
-        Value(vec![number])
+        Value(Kind::Numbers(vec![number]))
     }
+}
+
+fn is_word(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '.'))
 }
 
 impl FromStr for Value {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        let text = text.trim();
+        if is_word(text) {
+            return Ok(Value(Kind::Word(text.into())));
+        }
         let bad = || Error::Value {
-            text: text.trim().to_owned(),
+            text: text.to_owned(),
         };
         let numbers = text
             .split_ascii_whitespace()
@@ -116,14 +182,17 @@ impl FromStr for Value {
         if numbers.is_empty() {
             Err(bad())
         } else {
-            Ok(Value(numbers))
+            Ok(Value(Kind::Numbers(numbers)))
         }
     }
 }
 
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, number) in self.0.iter().enumerate() {
+        if let Kind::Word(word) = &self.0 {
+            return f.write_str(word);
+        }
+        for (i, number) in self.numbers().iter().enumerate() {
             if i > 0 {
                 f.write_str(" ")?;
             }
@@ -149,14 +218,65 @@ mod tests {
         #[test]
         fn never_panics_on_text(text in ".*") {
             let _ = text.parse::<Value>();
+            let _ = Value::shown(&text);
+        }
+
+        #[test]
+        fn prints_the_words_that_it_parses(word in "[a-zA-Z][a-z0-9_+.-]{0,12}") {
+            prop_assert_eq!(Value::shown(&word).unwrap().to_string(), word);
         }
     }
 
     #[test]
-    fn refuses_what_is_no_number() {
-        for text in ["", " \n", "cubic", "1 two 3", "99999999999999999999"] {
+    fn refuses_what_is_neither_numbers_nor_a_word() {
+        for text in [
+            "",
+            " \n",
+            "1 two 3",
+            "two three",
+            "99999999999999999999",
+            "[]",
+            "a;b",
+            "-",
+        ] {
             assert!(text.parse::<Value>().is_err(), "{text:?}");
+            assert!(Value::shown(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn takes_the_chosen_word() {
+        for (text, chosen) in [
+            ("none [mq-deadline] kyber bfq \n", "mq-deadline"),
+            ("always defer defer+madvise [madvise] never\n", "madvise"),
+            ("[none]", "none"),
+            ("none\n", "none"),
+        ] {
+            assert_eq!(Value::shown(text).unwrap(), Value::word(chosen));
+        }
+        assert_eq!(Value::shown("75000\n").unwrap(), Value::from(75_000));
+        assert!(Value::shown("none mq-deadline").is_err());
+    }
+
+    #[test]
+    fn words_have_no_size_but_a_way_back() {
+        let (none, kyber) = (Value::word("none"), Value::word("kyber"));
+        assert_eq!(none.direction_from(&kyber), -kyber.direction_from(&none));
+        assert_eq!(none.direction_from(&none), 0);
+        assert_eq!((none.last(), none.numbers().len()), (0, 0));
+        assert_eq!(none.clamped(&[(1, 2)]), none);
+        assert_eq!(none.nearer(&kyber, 0.1), none);
+        assert_eq!(none.with_last(7), none);
+        assert_ne!(none.direction_from(&7.into()), 0);
+    }
+
+    #[test]
+    fn knows_what_rounding_made() {
+        let between =
+            |n: i64, old: i64, new: i64| Value::from(n).is_between(&old.into(), &new.into());
+        assert!(between(60, 128, 50) && between(100, 64, 101));
+        assert!(!between(128, 128, 50) && !between(50, 128, 50) && !between(40, 128, 50));
+        assert!(!Value::word("none").is_between(&1.into(), &3.into()));
     }
 
     #[test]

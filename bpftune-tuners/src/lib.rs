@@ -1,6 +1,8 @@
 //! Tuners for `bpftune`, each in a folder of its own with its BPF program, each behind a cargo
 //! feature of its name. No tuner knows another.
 
+#[cfg(feature = "blk-readahead")]
+pub mod blk_readahead;
 #[cfg(any(feature = "net-backlog", feature = "udp-buffer"))]
 mod bursts;
 #[cfg(feature = "conntrack")]
@@ -37,6 +39,8 @@ pub type Load = fn() -> Result<Registration>;
 #[must_use]
 pub fn catalogue() -> Vec<Box<dyn Tuner>> {
     vec![
+        #[cfg(feature = "blk-readahead")]
+        Box::<blk_readahead::BlkReadahead>::default(),
         #[cfg(feature = "conntrack")]
         Box::<conntrack::Conntrack>::default(),
         #[cfg(feature = "ip-frag")]
@@ -62,6 +66,8 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
 
 /// Every tuner of this build, by name.
 pub const ALL: &[(&str, Load)] = &[
+    #[cfg(feature = "blk-readahead")]
+    (blk_readahead::NAME, blk_readahead::load),
     #[cfg(feature = "conntrack")]
     (conntrack::NAME, conntrack::load),
     #[cfg(feature = "ip-frag")]

@@ -365,8 +365,34 @@ struct task_struct {
 	struct signal_struct *signal;
 };
 
+/* include/linux/fs.h, include/linux/blk_types.h, include/linux/blkdev.h */
+struct gendisk {
+	int major;
+	int first_minor;
+};
+
+struct block_device {
+	struct gendisk *bd_disk;
+};
+
+struct super_block {
+	struct block_device *s_bdev;
+};
+
 struct inode {
 	unsigned long i_ino;
+	struct super_block *i_sb;
+	__u32 i_rdev;
+};
+
+struct address_space {
+	struct inode *host;
+};
+
+struct file_ra_state {
+	unsigned int size;
+	unsigned int async_size;
+	unsigned int ra_pages;
 };
 
 struct file {

@@ -121,7 +121,7 @@ impl Against<'_> {
             let fitting: Vec<Tunable> = self
                 .tunables
                 .iter()
-                .filter(|t| glob.matches(&t.name))
+                .filter(|t| t.is_meant_by(glob))
                 .cloned()
                 .collect();
             if fitting.is_empty() {
@@ -148,6 +148,14 @@ impl Against<'_> {
         // With nothing in use: what is possible at all, not what is just now.
         let ranges = tunable.bound.ranges(&machine.idle());
         let Some(&(low, high)) = ranges.last() else {
+            let key = ["min", "max"]
+                .into_iter()
+                .find(|key| self.loaded.origin(in_file, key).is_some());
+            if let (Some(words), Some(key), true) = (tunable.bound.words(), key, exact) {
+                let place = self.loaded.origin(in_file, key).cloned();
+                let what = format!("{key} makes no sense: {} is no number", tunable.name);
+                self.at(place, what, format!("it is one of {}", words.join(", ")));
+            }
             return;
         };
         let mut resolved = [None, None];
@@ -202,7 +210,7 @@ impl Against<'_> {
         let schema::Governor { allow, deny, .. } = &self.loaded.config.governor;
         for (key, globs) in [("allow", allow), ("deny", deny)] {
             for glob in globs.iter().filter(|glob| glob.as_str() != "*") {
-                if names.iter().any(|name| glob.matches(name)) {
+                if self.tunables.iter().any(|t| t.is_meant_by(glob)) {
                     continue;
                 }
                 if let Some(hint) = self.hint(glob.as_str(), &names, "tunables") {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Engine;
 use crate::{
-    Error, Knob, Signal, Value,
+    Error, Knob, Result, Signal, Value,
     journal::{DecisionId, NewDecision},
     sysctl,
 };
@@ -132,24 +132,33 @@ impl Engine {
                 return vec![None; changes.len()];
             }
         };
-        let done: Vec<Option<DecisionId>> = changes
+        let done: Vec<Option<Value>> = changes
             .iter()
             .zip(&ids)
-            .map(|(change, id)| self.write(change, *id).then_some(*id))
+            .map(|(change, id)| self.write(change, *id))
             .collect();
-        let applied: Vec<DecisionId> = done.iter().copied().flatten().collect();
+        let applied: Vec<DecisionId> = ids
+            .iter()
+            .zip(&done)
+            .filter_map(|(id, done)| done.as_ref().map(|_| *id))
+            .collect();
         self.warn_on_error(|me| me.journal.applied_all(&applied));
         self.learned.at_once |= !applied.is_empty();
-        for (change, id) in changes.iter().zip(&done) {
-            if let Some(id) = id {
-                self.follow(*id, change);
-            }
-        }
-        done
+        let written = changes.iter().zip(&ids).zip(done);
+        written
+            .map(|((change, id), new)| {
+                let change = Change {
+                    new: new?,
+                    ..change.clone()
+                };
+                self.follow(*id, &change);
+                Some(*id)
+            })
+            .collect()
     }
 
-    /// Writes one announced change. `false`: refused, and the old value is there.
-    fn write(&mut self, change: &Change, id: DecisionId) -> bool {
+    /// Writes one announced change. The value that is there now; `None`: refused, and the old one is.
+    fn write(&mut self, change: &Change, id: DecisionId) -> Option<Value> {
         let Change {
             knob,
             old,
@@ -158,18 +167,22 @@ impl Engine {
             ..
         } = change;
         let now = Instant::now();
-        if let Err(error) = sysctl::write(&mut self.namespaces, knob, new) {
-            if matches!(error, Error::ReadBack { .. }) {
-                // The kernel made something else of it: no half-understood value stays.
-                let _ = sysctl::write(&mut self.namespaces, knob, old);
+        let written = match sysctl::write(&mut self.namespaces, knob, new) {
+            Ok(()) => Ok(new.clone()),
+            Err(error) => self.rounded(change, id, error),
+        };
+        let new = match written {
+            Ok(new) => new,
+            Err(error) => {
+                tracing::warn!("{id} {error}");
+                self.warn_on_error(|me| me.journal.failed(id, &error.to_string()));
+                self.governor.harmed(knob, now);
+                self.governor
+                    .release(knob, self.originals.get(knob).unwrap_or(old), old);
+                return None;
             }
-            tracing::warn!("{id} {error}");
-            self.warn_on_error(|me| me.journal.failed(id, &error.to_string()));
-            self.governor.harmed(knob, now);
-            self.governor
-                .release(knob, self.originals.get(knob).unwrap_or(old), old);
-            return false;
-        }
+        };
+        let new = &new;
         self.governor.changed(knob, new.direction_from(old), now);
         if change.averts_harm {
             self.governor.excused(knob);
@@ -183,7 +196,27 @@ impl Engine {
             .insert(knob.clone(), (new.clone(), Instant::now()));
         self.said.remove(knob);
         tracing::info!("{id} {sentence}");
-        true
+        Some(new.clone())
+    }
+
+    /// A kernel that rounds, or that has a limit of its own, may go less far than was asked: what it made of it stands,
+    /// once it is in the journal. No other half-understood value stays.
+    fn rounded(&mut self, change: &Change, id: DecisionId, error: Error) -> Result<Value> {
+        let Change { knob, old, new, .. } = change;
+        let Error::ReadBack { found, .. } = &error else {
+            return Err(error);
+        };
+        if found.is_between(old, new) {
+            match self.journal.rounded(id, found) {
+                Ok(()) => {
+                    tracing::info!("{id} the kernel made \"{found}\" of \"{new}\"");
+                    return Ok(found.clone());
+                }
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+        let _ = sysctl::write(&mut self.namespaces, knob, old);
+        Err(error)
     }
 
     /// What a change that was made brings with it: a trial, and the watchdog's attention. Nothing follows what takes a

@@ -44,6 +44,10 @@ impl Engine {
         let current = match current {
             Ok(current) => current,
             Err(Error::NetnsGone(_)) => return Ok(()),
+            Err(Error::DeviceGone(_)) => {
+                self.gone(&knob);
+                return Ok(());
+            }
             Err(error) => {
                 self.say_once(&knob, &error.to_string());
                 self.quiet(index, signal, AFTER_FAILURE);
@@ -182,10 +186,16 @@ impl Engine {
         new: &Value,
         reason: &str,
     ) -> String {
-        let verb = if new.direction_from(old) > 0 {
-            up
-        } else {
-            down
+        let verb = match new.direction_from(old) {
+            _ if up != down && new.as_word().is_some() => {
+                if up == "raised" {
+                    "set"
+                } else {
+                    "should be set"
+                }
+            }
+            1 => up,
+            _ => down,
         };
         let place = self.namespaces.place(knob.netns);
         format!(
@@ -323,6 +333,27 @@ impl Engine {
         }
     }
 
+    /// A device went, and its values with it. One that comes back, or another of its name, starts anew.
+    pub(super) fn gone(&mut self, knob: &Knob) {
+        if self.originals.contains_key(knob) {
+            tracing::info!("{knob} is gone, its value with it");
+            self.warn_on_error(|me| {
+                me.journal
+                    .close(knob, OriginalState::Gone, "its device is gone")
+            });
+        }
+        self.governor.refund(knob);
+        self.no_longer_ours(knob);
+    }
+
+    fn no_longer_ours(&mut self, knob: &Knob) {
+        self.originals.remove(knob);
+        self.written.remove(knob);
+        self.trials.remove(knob);
+        self.watchdog.forget(knob);
+        self.outcomes.remove(knob);
+    }
+
     /// Leaves a knob to whoever wrote it, until re-armed.
     pub(super) fn hold(&mut self, knob: &Knob, by: String, value: String) {
         let known = self.governor.held_by(knob).is_some();
@@ -334,11 +365,7 @@ impl Engine {
             );
         }
         self.governor.hold(knob.clone(), by.clone());
-        self.originals.remove(knob);
-        self.written.remove(knob);
-        self.trials.remove(knob);
-        self.watchdog.forget(knob);
-        self.outcomes.remove(knob);
+        self.no_longer_ours(knob);
         let hold = Hold {
             knob: knob.clone(),
             since: journal::now_ms(),

@@ -192,7 +192,7 @@ impl Engine {
         let mut written = HashMap::new();
         for held in journal.held()? {
             let now = sysctl::read(&mut namespaces, &held.knob);
-            if let Some(ours) = now.ok().filter(|now| held.ours.contains(now)) {
+            if let Some(ours) = now.ok().filter(|now| held.is_ours(now)) {
                 written.insert(held.knob.clone(), (ours, Instant::now()));
             }
             originals.insert(held.knob, held.value);

@@ -8,6 +8,7 @@ use super::Engine;
 use crate::{
     Result, Value,
     control::{Query, Tunable},
+    sysctl,
 };
 
 /// The peer's names have underscores.
@@ -19,6 +20,7 @@ fn classic(name: &str) -> String {
 fn as_json(value: &str) -> Json {
     match value.parse::<Value>() {
         Ok(value) if value.numbers().len() == 1 => json!(value.last()),
+        Ok(value) if value.numbers().is_empty() => json!(value.as_word()),
         Ok(value) => json!(value.numbers()),
         Err(_) => json!(value),
     }
@@ -75,9 +77,14 @@ impl Engine {
             }
             Query::Summary => {
                 for d in self.differences_now() {
+                    let kind = if sysctl::is_file(&d.tunable) {
+                        "file"
+                    } else {
+                        "sysctl"
+                    };
                     let _ = writeln!(
                         text,
-                        "sysctl '{}' changed from ({}) -> ({}) in {}",
+                        "{kind} '{}' changed from ({}) -> ({}) in {}",
                         d.tunable, d.before, d.after, d.place
                     );
                 }

@@ -7,7 +7,7 @@ use nix::sys::epoll::EpollFlags;
 use super::{
     Counts, Engine, Registered, Registration, SOURCE_TOKENS, learned::Known, onset::Baseline,
 };
-use crate::{Error, Knob, Reach, Result, Signal, restore, trial::Plan};
+use crate::{Error, Knob, Reach, Result, Signal, restore, trial::Plan, tunable::covers};
 
 impl Engine {
     /// Takes a tuner in: its tunables are its own from now on, its source is waited for.
@@ -95,7 +95,7 @@ impl Engine {
             .into_iter()
             .map(|tunable| tunable.name.into_owned())
             .collect();
-        self.restore_only(|knob| owned.contains(&knob.tunable))?;
+        self.restore_only(|knob| owned.iter().any(|own| covers(own, &knob.tunable)))?;
         self.governor.unregister(name);
         Ok(())
     }

@@ -124,8 +124,11 @@ impl Engine {
             if tuner.is_some_and(|tuner| tuner != owner) {
                 continue;
             }
-            for tunable in self.tuners[index].tuner.tunables() {
-                let name = tunable.name.to_string();
+            let declared = self.tuners[index].tuner.tunables();
+            for (tunable, name) in declared.iter().flat_map(|tunable| {
+                let names = tunable.instances().into_iter();
+                names.map(move |name| (tunable, name))
+            }) {
                 let knob = Knob {
                     tunable: name.clone(),
                     netns,
@@ -196,7 +199,7 @@ impl Engine {
             let knob = &proposal.knob;
             let current = match sysctl::read(&mut self.namespaces, knob) {
                 Ok(current) => current,
-                Err(Error::NetnsGone(_)) => continue,
+                Err(Error::NetnsGone(_) | Error::DeviceGone(_)) => continue,
                 Err(error) => return Err(error),
             };
             let id = pending

@@ -2,21 +2,28 @@
 
 use std::{rc::Rc, time::Instant};
 
-use super::{Engine, batch::Change};
+use super::{Engine, Registered, batch::Change};
 use crate::{
-    Knob,
+    Error, Knob,
     control::Event,
     journal::DecisionId,
     sysctl,
     trial::{self, Action, Outcome, Plan, Record, Step, Trial},
+    tunable::covers,
 };
+
+impl Registered {
+    /// How a parameter of its own is tried: by its name, or as one of a family.
+    fn plan(&self, name: &str) -> Option<&Rc<Plan>> {
+        let family = || self.plans.iter().find(|(tunable, _)| covers(tunable, name));
+        self.plans.get(name).or_else(|| Some(family()?.1))
+    }
+}
 
 impl Engine {
     /// The tuner that owns a tunable.
     pub(super) fn owner_index(&self, tunable: &str) -> Option<usize> {
-        self.tuners
-            .iter()
-            .position(|t| t.plans.contains_key(tunable))
+        self.tuners.iter().position(|t| t.plan(tunable).is_some())
     }
 
     /// A change was just made: its trial begins, or that of the changes before it goes on.
@@ -28,7 +35,7 @@ impl Engine {
         }
         let owner = self.owner_index(&change.knob.tunable);
         let plan = owner
-            .and_then(|index| self.tuners[index].plans.get(&change.knob.tunable).cloned())
+            .and_then(|index| self.tuners[index].plan(&change.knob.tunable).cloned())
             .unwrap_or_else(|| Rc::new(Plan::default()));
         let without = self.windows_before(change.knob.netns, owner, &plan);
         let trial = Trial::new(
@@ -86,6 +93,10 @@ impl Engine {
             Ok(current) if current == *from => {}
             Ok(current) => {
                 self.hold(knob, "somebody".into(), current.to_string());
+                return false;
+            }
+            Err(Error::DeviceGone(_)) => {
+                self.gone(knob);
                 return false;
             }
             Err(error) => {
@@ -147,8 +158,10 @@ impl Engine {
                 "cannot tell:"
             };
             let why = format!("its trial {says} {text}");
-            if let Err(error) = self.take_back(knob, &trial.before, last, &why) {
-                tracing::warn!("{error}");
+            match self.take_back(knob, &trial.before, last, &why) {
+                Ok(()) => {}
+                Err(Error::DeviceGone(_)) => self.gone(knob),
+                Err(error) => tracing::warn!("{error}"),
             }
         }
     }

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use super::{Glob, Lever, Mode, Policy, selection::Unselected};
-use crate::{
-    Tunable,
-    config::{Amount, schema, section_name},
-};
+use crate::config::{Amount, schema, section_name};
 
 /// A figure with the key that sets it.
 #[derive(Clone, Debug)]
@@ -15,7 +12,8 @@ pub(super) struct Set<T> {
     pub(super) lever: Lever,
 }
 
-/// Worked out once for each tunable, so that a decision only looks.
+/// Worked out once for each tunable, so that a decision only looks. Those of a device are worked out when they are
+/// needed: devices come and go, and decisions on them are few.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
     pub(super) mode: Set<Mode>,
@@ -31,12 +29,12 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// For a tunable of this owner.
-    pub(super) fn new(policy: &Policy, tunable: &Tunable, owner: &str) -> Limits {
+    /// For a tunable of this name and owner.
+    pub(super) fn new(policy: &Policy, name: &str, owner: &str) -> Limits {
         let mut fitting: Vec<(&Glob, &schema::Tunable)> = policy
             .tunable
             .iter()
-            .filter(|(glob, _)| glob.matches(&tunable.name))
+            .filter(|(glob, _)| glob.matches(name))
             .collect();
         fitting.sort_by_key(|(glob, _)| std::cmp::Reverse(glob.rank()));
         let find = Find {
@@ -54,7 +52,7 @@ impl Limits {
                 mode = Set { value: most, lever };
             }
         }
-        let denied = policy.tunables.check(&tunable.name).err().map(|why| {
+        let denied = policy.tunables.check(name).err().map(|why| {
             let key = match why {
                 Unselected::Denied => "deny",
                 Unselected::NotAllowed => "allow",

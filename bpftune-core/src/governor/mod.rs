@@ -16,6 +16,7 @@ mod selection;
 mod window;
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
@@ -58,7 +59,7 @@ pub struct KnobHistory {
 }
 
 /// A tunable with its owner and what holds for it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Registered {
     tunable: Tunable,
     owner: String,
@@ -104,14 +105,17 @@ impl Governor {
     /// # Errors
     /// [`Error::Owner`] where another tuner has it.
     pub fn register(&mut self, tunable: Tunable, owner: &str) -> Result<()> {
-        if let Some(first) = self.owner(&tunable.name) {
+        let overlaps = |other: &&Registered| {
+            other.tunable.covers(&tunable.name) || tunable.covers(&other.tunable.name)
+        };
+        if let Some(first) = self.tunables.values().find(overlaps) {
             return Err(Error::Owner {
                 tunable: tunable.name.to_string(),
-                first: first.into(),
+                first: first.owner.clone(),
                 second: owner.into(),
             });
         }
-        let limits = Limits::new(&self.policy, &tunable, owner);
+        let limits = Limits::new(&self.policy, &tunable.name, owner);
         let registered = Registered {
             owner: owner.into(),
             limits,
@@ -128,11 +132,24 @@ impl Governor {
             .retain(|_, registered| registered.owner != owner);
     }
 
+    /// What is known of a tunable, or of the family that a device's parameter belongs to.
+    fn registered(&self, name: &str) -> Option<&Registered> {
+        find(&self.tunables, name)
+    }
+
+    /// What holds for a parameter of this name, which is the tunable's or a device's.
+    fn limits<'a>(&self, registered: &'a Registered, name: &str) -> Cow<'a, Limits> {
+        if registered.tunable.name == name {
+            Cow::Borrowed(&registered.limits)
+        } else {
+            Cow::Owned(Limits::new(&self.policy, name, &registered.owner))
+        }
+    }
+
     /// Who owns a tunable.
     #[must_use]
     pub fn owner(&self, tunable: &str) -> Option<&str> {
-        self.tunables
-            .get(tunable)
+        self.registered(tunable)
             .map(|registered| registered.owner.as_str())
     }
 
@@ -145,7 +162,7 @@ impl Governor {
     /// From now on this policy holds. What is known of knobs stays.
     pub fn set_policy(&mut self, policy: Policy) {
         for registered in self.tunables.values_mut() {
-            registered.limits = Limits::new(&policy, &registered.tunable, &registered.owner);
+            registered.limits = Limits::new(&policy, &registered.tunable.name, &registered.owner);
         }
         self.policy = policy;
     }
@@ -157,7 +174,19 @@ impl Governor {
             .tunables
             .values()
             .filter(|registered| registered.owner == owner);
-        its.all(|registered| registered.limits.mode.value == Mode::Observe)
+        let more_of_a_device = |tunable: &Tunable| {
+            let mut sections = self.policy.tunable.iter();
+            sections.any(|(glob, section)| {
+                section.mode.is_some_and(|mode| mode > Mode::Observe) && tunable.is_meant_by(glob)
+            })
+        };
+        its.all(|registered| {
+            let Registered {
+                tunable, limits, ..
+            } = registered;
+            limits.mode.value == Mode::Observe
+                && !(tunable.is_family() && more_of_a_device(tunable))
+        })
     }
 
     /// Whether all of a tuner's tunables may be changed: none is observed, advised about or denied.
@@ -182,9 +211,7 @@ impl Governor {
     /// A registered tunable.
     #[must_use]
     pub fn tunable(&self, name: &str) -> Option<&Tunable> {
-        self.tunables
-            .get(name)
-            .map(|registered| &registered.tunable)
+        self.registered(name).map(|registered| &registered.tunable)
     }
 
     /// Every registered tunable with its owner.
@@ -197,9 +224,8 @@ impl Governor {
     /// How far a tunable may be changed.
     #[must_use]
     pub fn mode(&self, tunable: &str) -> Option<Mode> {
-        self.tunables
-            .get(tunable)
-            .map(|registered| registered.limits.mode.value)
+        self.registered(tunable)
+            .map(|registered| self.limits(registered, tunable).mode.value)
     }
 
     /// The bounds that the operator's files set for a tunable, for people: ", min 4KiB, max 1%"; empty where they do not.
@@ -259,27 +285,28 @@ impl Governor {
         machine: &Machine,
         now: impl Into<Moment>,
     ) -> Decision {
-        let Some(registered) = self.tunables.get(proposal.knob.tunable.as_str()) else {
+        let name = proposal.knob.tunable.as_str();
+        let Some(registered) = self.registered(name) else {
             return Decision::Refuse(Refusal::Unknown);
         };
-        match self.check(registered, proposal, current, machine, now.into()) {
+        let limits = self.limits(registered, name);
+        let tunable = &registered.tunable;
+        match self.check(tunable, &limits, proposal, current, machine, now.into()) {
             Err(refusal) => Decision::Refuse(refusal),
-            Ok(target) if registered.limits.mode.value == Mode::Auto => Decision::Apply(target),
+            Ok(target) if limits.mode.value == Mode::Auto => Decision::Apply(target),
             Ok(target) => Decision::Advise(target),
         }
     }
 
     fn check(
         &self,
-        registered: &Registered,
+        tunable: &Tunable,
+        limits: &Limits,
         proposal: &Proposal,
         current: &Value,
         machine: &Machine,
         now: Moment,
     ) -> Result<Value, Refusal> {
-        let Registered {
-            tunable, limits, ..
-        } = registered;
         self.permitted(tunable, limits, &proposal.knob)?;
         let target = self.bounded(tunable, limits, &proposal.target, current, machine)?;
         if proposal.urgency == Urgency::Gain {
@@ -352,6 +379,11 @@ impl Governor {
         current: &Value,
         machine: &Machine,
     ) -> Result<Value, Refusal> {
+        if let Some(words) = tunable.bound.words()
+            && wanted.as_word().is_none_or(|word| !words.contains(&word))
+        {
+            return Err(Refusal::NoSuchWord { words });
+        }
         let mut bounds = tunable.bound.ranges(machine);
         bounds.resize(wanted.numbers().len(), (i64::MIN, i64::MAX));
         let (mut low, mut high) = bounds.last().copied().unwrap_or((i64::MIN, i64::MAX));
@@ -456,10 +488,11 @@ impl Governor {
     /// Notes a change that was made.
     pub fn changed(&mut self, knob: &Knob, direction: i8, now: Instant) {
         let limits = self
-            .tunables
-            .get(&knob.tunable)
-            .map(|registered| &registered.limits);
-        let most = limits.map_or(self.policy.changes_per_hour, |l| l.changes_per_hour.value);
+            .registered(&knob.tunable)
+            .map(|registered| self.limits(registered, &knob.tunable));
+        let most = limits
+            .as_ref()
+            .map_or(self.policy.changes_per_hour, |l| l.changes_per_hour.value);
         let most_turns = limits.map_or(self.policy.reversals_per_hour, |l| {
             l.reversals_per_hour.value
         });
@@ -490,7 +523,7 @@ impl Governor {
 
     /// Notes what was written there, for the memory budget; `original` is the value before the first change.
     pub fn charge(&mut self, knob: &Knob, original: &Value, new: &Value) {
-        if let Some(Registered { tunable, .. }) = self.tunables.get(&knob.tunable) {
+        if let Some(Registered { tunable, .. }) = find(&self.tunables, &knob.tunable) {
             self.budget.charge(knob, tunable, original, new);
         }
     }
@@ -527,6 +560,14 @@ impl Governor {
     pub fn harmed(&mut self, knob: &Knob, now: Instant) {
         self.knobs.entry(knob.clone()).or_default().harmed = Some(now);
     }
+}
+
+/// The tunable of that name, or the family that it belongs to.
+fn find<'a>(tunables: &'a HashMap<String, Registered>, name: &str) -> Option<&'a Registered> {
+    let family = |registered: &&Registered| registered.tunable.covers(name);
+    tunables
+        .get(name)
+        .or_else(|| tunables.values().find(family))
 }
 
 /// Whether the knob has rested for long enough.

@@ -67,6 +67,11 @@ pub enum Refusal {
         /// Where that is said.
         lever: Lever,
     },
+    /// It is none of the words that the parameter may have.
+    NoSuchWord {
+        /// Those that it may have.
+        words: &'static [&'static str],
+    },
     /// Together with all other raises it may cost more memory than the operator gives.
     OverBudget {
         /// What it may cost at worst, bytes.
@@ -161,6 +166,9 @@ impl fmt::Display for Refusal {
             }
             Refusal::AtLimit { bound, lever } => {
                 write!(f, "already at the operator's bound, {bound} ({lever})")
+            }
+            Refusal::NoSuchWord { words } => {
+                write!(f, "it may only be one of {}", words.join(", "))
             }
             Refusal::OverBudget { cost, left, lever } => {
                 write!(

@@ -281,3 +281,60 @@ fn changes_of_an_earlier_run_count_for_the_limits() {
         assert_eq!(refused, flaps, "{down:?}");
     }
 }
+
+#[test]
+fn a_family_has_one_owner_and_limits_for_each_device() {
+    let name = "/sys/block/*/queue/scheduler";
+    let family = |name: &'static str| Tunable {
+        name: name.into(),
+        scope: Scope::Global,
+        unit: "choice".into(),
+        about: "".into(),
+        bound: Bound::Words(&["none", "kyber"]),
+        cost: Cost::Nothing,
+    };
+    let mut policy = Policy::default();
+    policy.tunable.insert(
+        "/sys/block/vda/*".parse().unwrap(),
+        crate::config::schema::Tunable {
+            mode: Some(Mode::Observe),
+            ..Default::default()
+        },
+    );
+    let mut governor = Governor::new(policy);
+    governor.register(family(name), "blk-queue").unwrap();
+    let one = family("/sys/block/vdb/queue/scheduler");
+    assert!(governor.register(one, "other").is_err(), "it has an owner");
+    let decide = |device: &str, word: &str| {
+        let proposal = Proposal {
+            knob: Knob {
+                tunable: name.replace('*', device),
+                netns: NetnsCookie(1),
+            },
+            target: Value::word(word),
+            reason: String::new(),
+            urgency: Urgency::Gain,
+        };
+        governor.decide(&proposal, &Value::word("none"), &machine(), Instant::now())
+    };
+    assert_eq!(
+        decide("vdb", "kyber"),
+        Decision::Apply(Value::word("kyber"))
+    );
+    assert!(matches!(
+        decide("vda", "kyber"),
+        Decision::Refuse(Refusal::Observing { .. })
+    ));
+    assert!(matches!(
+        decide("vdb", "bfq"),
+        Decision::Refuse(Refusal::NoSuchWord { .. })
+    ));
+    assert!(matches!(
+        decide("vdb", "none"),
+        Decision::Refuse(Refusal::AtBound { .. })
+    ));
+    assert_eq!(
+        governor.owner("/sys/block/vdc/queue/scheduler"),
+        Some("blk-queue")
+    );
+}

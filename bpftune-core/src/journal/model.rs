@@ -151,8 +151,20 @@ pub struct Original {
     pub value: Value,
     /// Every value that we announced since.
     pub ours: Vec<Value>,
+    /// Announced, and whether it was written the journal does not say: from this value to that one. A kill between the
+    /// write and the journal's next word leaves what the kernel made of it.
+    pub in_flight: Option<(Value, Value)>,
     /// Our first change.
     pub first: DecisionId,
+}
+
+impl Original {
+    /// Whether the knob has a value of ours: one that was announced, or what the kernel made of one just before a kill.
+    #[must_use]
+    pub fn is_ours(&self, now: &Value) -> bool {
+        let rounded = |(old, new): &(Value, Value)| now.is_between(old, new);
+        self.ours.contains(now) || self.in_flight.as_ref().is_some_and(rounded)
+    }
 }
 
 /// What became of an original value.

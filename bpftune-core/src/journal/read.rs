@@ -51,7 +51,10 @@ impl Journal {
                 "SELECT o.netns, o.tunable, o.place, o.value, o.first,
                         (SELECT group_concat(d.new, ';') FROM decision d
                          WHERE d.boot_id = o.boot_id AND d.netns = o.netns AND d.tunable = o.tunable
-                           AND d.id >= o.first AND d.verdict IN ('intended', 'applied', 'failed'))
+                           AND d.id >= o.first AND d.verdict IN ('intended', 'applied', 'failed')),
+                        (SELECT d.old || ';' || d.new FROM decision d
+                         WHERE d.boot_id = o.boot_id AND d.netns = o.netns AND d.tunable = o.tunable
+                           AND d.id >= o.first AND d.verdict = 'intended' ORDER BY d.id DESC LIMIT 1)
                  FROM original o WHERE o.state = 'held' AND (?1 IS NULL OR o.boot_id = ?1) ORDER BY o.first",
             )
             .doing("read", &self.path)?;
@@ -59,6 +62,7 @@ impl Journal {
             .query_map(params![boot], |row| {
                 let value: String = row.get(3)?;
                 let ours: Option<String> = row.get(5)?;
+                let in_flight: Option<String> = row.get(6)?;
                 Ok(Original {
                     knob: Knob {
                         netns: NetnsCookie(row.get::<_, i64>(0)? as u64),
@@ -71,6 +75,10 @@ impl Journal {
                         .split(';')
                         .filter_map(|text| text.parse::<Value>().ok())
                         .collect(),
+                    in_flight: in_flight.and_then(|text| {
+                        let (old, new) = text.split_once(';')?;
+                        Some((old.parse().ok()?, new.parse().ok()?))
+                    }),
                     first: DecisionId(row.get(4)?),
                 })
             })

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, Transaction, params};
 
 use super::{DecisionId, Journal, NewDecision, Result, Touched, Verdict, error::Doing, now_ms};
+use crate::Value;
 
 impl Journal {
     /// Announces a write: when this returns, the decision and the knob's original value are on disk.
@@ -106,6 +107,21 @@ impl Journal {
         // Whatever became of it: announcements must reach the disk.
         synchronous(&self.db, "FULL")?;
         done
+    }
+
+    /// The kernel made another value of the announced one: that is what was changed to. When this returns it is on
+    /// disk.
+    ///
+    /// # Errors
+    /// See [`JournalError`](super::JournalError). Then the value is nobody's in the journal, and must not stay.
+    pub fn rounded(&mut self, id: DecisionId, found: &Value) -> Result<()> {
+        self.execute(
+            "UPDATE decision SET note = 'the kernel made \"' || ?2 || '\" of \"' || new || '\"', new = ?2
+             WHERE id = ?1",
+            params![id.0, found.to_string()],
+        )?;
+        self.touched.push(Touched::Decision(id));
+        Ok(())
     }
 
     /// The kernel refused the announced write.

@@ -6,6 +6,7 @@ use bpftune_core::{
     Error,
     control::{Client, DiffRange, Difference, Differences},
     journal::{DecisionId, Journal},
+    sysctl,
 };
 
 use crate::{
@@ -84,7 +85,7 @@ fn differences(args: &Args, control: &Path, state_dir: &Path) -> Result<Vec<Diff
     }
 }
 
-/// A line for a shell. Values are digits and spaces; places may be anything.
+/// A line for a shell. Values are digits and spaces, or a word; places may be anything, and so may devices be named.
 pub(crate) fn command(difference: &Difference) -> String {
     let Difference {
         tunable,
@@ -92,12 +93,16 @@ pub(crate) fn command(difference: &Difference) -> String {
         after,
         ..
     } = difference;
+    let quoted = |text: &str| text.replace('\'', r"'\''");
+    if sysctl::is_file(tunable) {
+        return format!("echo {after} > '{}'", quoted(tunable));
+    }
     let set = format!("sysctl -w {tunable}=\"{after}\"");
     match place.as_str() {
         "host" => set,
         // A path; anything else is a namespace that no path led to.
         path if path.starts_with('/') => {
-            format!("nsenter --net='{}' {set}", path.replace('\'', r"'\''"))
+            format!("nsenter --net='{}' {set}", quoted(path))
         }
         other => format!("# in {other}: {set}"),
     }
@@ -119,6 +124,18 @@ mod tests {
                 by: None,
             })
         };
+        let scheduler = command(&Difference {
+            tunable: "/sys/block/it's!c0d0/queue/scheduler".into(),
+            netns: 1,
+            place: "host".into(),
+            before: "none".into(),
+            after: "mq-deadline".into(),
+            by: None,
+        });
+        assert_eq!(
+            scheduler,
+            r"echo mq-deadline > '/sys/block/it'\''s!c0d0/queue/scheduler'"
+        );
         let set = "sysctl -w net.ipv4.tcp_rmem=\"4096 131072 6291456\"";
         assert_eq!(at("host"), set);
         assert_eq!(

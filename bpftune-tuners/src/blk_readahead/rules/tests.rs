@@ -1,0 +1,224 @@
+use bpftune_core::{Figure, NetnsCookie};
+use proptest::prelude::*;
+
+use super::*;
+
+const KNOB: &str = "/sys/block/loop0/queue/read_ahead_kb";
+
+struct Recorded {
+    now: Option<i64>,
+    originals: Vec<(Knob, Value)>,
+    machine: Machine,
+}
+
+impl View for Recorded {
+    fn value(&self, knob: &Knob) -> Option<Value> {
+        self.now.filter(|_| knob.tunable == KNOB).map(Value::from)
+    }
+    fn machine(&self) -> &Machine {
+        &self.machine
+    }
+    fn host_netns(&self) -> NetnsCookie {
+        NetnsCookie(1)
+    }
+    fn changed(&self) -> Vec<(Knob, Value)> {
+        self.originals.clone()
+    }
+}
+
+fn view(now: i64) -> Recorded {
+    Recorded {
+        now: Some(now),
+        originals: Vec::new(),
+        machine: Machine {
+            memory_total: 24 << 30,
+            memory_available: 20 << 30,
+            page_size: 4096,
+            cpus: 2,
+            tcp_memory: 0,
+            tcp_memory_pressure: 1 << 30,
+        },
+    }
+}
+
+fn signal(scenario: &'static str, read_ahead: i64, around: f64, full: f64, other: f64) -> Signal {
+    Signal {
+        scenario: scenario.into(),
+        netns: NetnsCookie(1),
+        subject: "loop0".into(),
+        count: 1,
+        figures: vec![
+            Figure::new("read_ahead", read_ahead as f64, "KiB"),
+            Figure::new("around", around, "/s"),
+            Figure::new("full", full, "/s"),
+            Figure::new("other", other, "/s"),
+        ],
+    }
+}
+
+fn wasted(read_ahead: i64) -> Signal {
+    signal(WASTED, read_ahead, 300.0, 0.0, 2.0)
+}
+
+fn short(read_ahead: i64) -> Signal {
+    signal(SHORT, read_ahead, 0.0, 5000.0, 10.0)
+}
+
+fn knob() -> Knob {
+    Knob {
+        tunable: KNOB.into(),
+        netns: NetnsCookie(1),
+    }
+}
+
+fn record(outcome: Outcome, without: i64, with: i64) -> Record {
+    Record {
+        outcome,
+        value_without: without.to_string(),
+        value_with: with.to_string(),
+        ..serde_json::from_value(serde_json::json!({
+            "version": 1, "outcome": "same", "action": "kept", "why": "", "value_without": "", "value_with": "",
+            "layout": "before-after", "windows_without": 1, "windows_with": 1, "window_ms": 1, "settle_ms": 1,
+            "alpha": 0.05, "figures": [], "guards": [], "beside": []
+        }))
+        .unwrap()
+    }
+}
+
+/// What it proposes, let through and tried with this outcome.
+fn step(tuner: &mut BlkReadahead, seen: &Signal, now: i64, outcome: Outcome) -> Option<i64> {
+    let proposal = tuner.on_signal(seen, &view(now)).pop()?;
+    assert_eq!(proposal.knob, knob());
+    tuner.decided(&proposal, &Decision::Apply(proposal.target.clone()));
+    let target = proposal.target.last();
+    let during = tuner.on_signal(seen, &view(target));
+    assert!(during.is_empty(), "nothing while the trial goes on");
+    tuner.tried(&knob(), &record(outcome, now, target));
+    Some(target)
+}
+
+#[test]
+fn waste_lowers_step_by_step_while_it_helps() {
+    let mut tuner = BlkReadahead::default();
+    let mut now = 8192;
+    let mut steps = Vec::new();
+    while let Some(target) = step(&mut tuner, &wasted(now), now, Outcome::Better) {
+        steps.push(target);
+        now = target;
+    }
+    assert_eq!(steps, [1024, 128, 32]);
+}
+
+#[test]
+fn short_windows_raise_within_the_bound() {
+    let mut tuner = BlkReadahead::default();
+    let mut now = 16;
+    let mut steps = Vec::new();
+    while let Some(target) = step(&mut tuner, &short(now), now, Outcome::Better) {
+        steps.push(target);
+        now = target;
+    }
+    assert_eq!(steps, [128, 1024, 8192]);
+    let few = signal(SHORT, 128, 0.0, 63.0, 0.0);
+    assert!(
+        BlkReadahead::default()
+            .on_signal(&few, &view(128))
+            .is_empty()
+    );
+}
+
+#[test]
+fn what_did_not_help_is_not_tried_again() {
+    for outcome in [Outcome::Same, Outcome::Worse, Outcome::Unclear] {
+        let mut tuner = BlkReadahead::default();
+        assert_eq!(step(&mut tuner, &wasted(8192), 8192, outcome), Some(1024));
+        assert_eq!(step(&mut tuner, &wasted(1024), 1024, outcome), None);
+        assert_eq!(step(&mut tuner, &wasted(8192), 8192, outcome), None);
+        // Below what was wasteful, the other way is open.
+        assert_eq!(step(&mut tuner, &short(128), 128, outcome), Some(512));
+    }
+}
+
+#[test]
+fn load_that_wants_both_by_turns_ends_between_them() {
+    let mut tuner = BlkReadahead::default();
+    let mut now = 4096;
+    let mut steps = 0;
+    for turn in 0..100 {
+        let seen = if turn % 2 == 0 {
+            wasted(now)
+        } else {
+            short(now)
+        };
+        if let Some(target) = step(&mut tuner, &seen, now, Outcome::Better) {
+            now = target;
+            steps += 1;
+        }
+    }
+    assert!(steps <= 5, "{steps} changes");
+    assert!((128..=4096).contains(&now), "{now}");
+}
+
+#[test]
+fn files_opened_before_say_nothing_of_today() {
+    let mut tuner = BlkReadahead::default();
+    assert!(tuner.on_signal(&wasted(8192), &view(128)).is_empty());
+    assert!(tuner.on_signal(&short(16), &view(128)).is_empty());
+}
+
+#[test]
+fn streams_beside_the_waste_keep_what_they_need() {
+    let mut tuner = BlkReadahead::default();
+    let mixed = signal(WASTED, 8192, 300.0, 60.0, 30.0);
+    assert!(tuner.on_signal(&mixed, &view(8192)).is_empty());
+}
+
+#[test]
+fn a_device_that_vanished_gets_no_proposal() {
+    let mut tuner = BlkReadahead::default();
+    let gone = Recorded {
+        now: None,
+        ..view(0)
+    };
+    assert!(tuner.on_signal(&wasted(8192), &gone).is_empty());
+}
+
+#[test]
+fn a_trial_that_never_tells_is_forgotten() {
+    let mut tuner = BlkReadahead::default();
+    let proposal = tuner.on_signal(&wasted(8192), &view(8192)).pop().unwrap();
+    tuner.decided(&proposal, &Decision::Apply(proposal.target.clone()));
+    // The write failed, or the operator took it back: the value is the old one.
+    assert_eq!(tuner.on_signal(&wasted(8192), &view(8192)).len(), 1);
+}
+
+#[test]
+fn memory_pressure_gives_back_what_was_raised() {
+    let mut tuner = BlkReadahead::default();
+    let raised = Recorded {
+        originals: vec![(knob(), 128.into())],
+        ..view(4096)
+    };
+    let given = tuner.on_memory_pressure(&raised).pop().unwrap();
+    assert_eq!((given.target.last(), given.urgency), (2048, Urgency::Harm));
+    let lowered = Recorded {
+        originals: vec![(knob(), 8192.into())],
+        ..view(128)
+    };
+    assert!(tuner.on_memory_pressure(&lowered).is_empty());
+}
+
+proptest! {
+    #[test]
+    fn proposals_are_whole_pages_within_the_bound(
+        numbers in prop::collection::vec(0.0f64..1e7, 3), now in 0i64..20_000, waste in any::<bool>()
+    ) {
+        let scenario = if waste { WASTED } else { SHORT };
+        let seen = signal(scenario, now, numbers[0], numbers[1], numbers[2]);
+        for proposal in BlkReadahead::default().on_signal(&seen, &view(now)) {
+            let target = proposal.target.last();
+            prop_assert!((LEAST_KIB..=MOST_KIB).contains(&target) && target.count_ones() == 1);
+            prop_assert!(waste == (target < now));
+        }
+    }
+}
