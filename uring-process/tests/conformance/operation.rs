@@ -90,16 +90,19 @@ fn every_door_takes_it() {
 
 #[test]
 fn a_failure_says_its_step() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("no-program");
-    fs::write(&file, "x").unwrap();
-    let error = Command::new(&file).status().unwrap_err();
-    assert_eq!(
-        Error::of(&error).unwrap().stage(),
-        Some(uring_process::Stage::Exec)
-    );
-    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
-    assert_eq!(children().iter().filter(|(_, s)| *s == 'Z').count(), 0);
+    // Alone, for other tests' children are zombies for a moment, too.
+    alone(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("no-program");
+        fs::write(&file, "x").unwrap();
+        let error = Command::new(&file).status().unwrap_err();
+        assert_eq!(
+            Error::of(&error).unwrap().stage(),
+            Some(uring_process::Stage::Exec)
+        );
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(children().iter().filter(|(_, s)| *s == 'Z').count(), 0);
+    });
 }
 
 /// A start whose entry never gets to the kernel: its descriptors are closed, and the program does not run when a later
