@@ -12,14 +12,21 @@
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
 #include "bpftune/event.h"
+#include "bpftune/process.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
 #define NAME_LEN 64
 #define VALUE_LEN 64
 
-/* The daemon's own process, whose writes are not the admin's. Set before loading. */
-const volatile __u32 own_tgid = 0;
+/*
+ * The daemon's own process, whose writes are not the admin's, as it knows itself: in
+ * a container its number is another than the host's. Set before loading.
+ */
+const volatile struct {
+	__u32 process;
+	__u32 pid_ns;
+} own = {};
 
 struct sysctl_write_event {
 	struct bpftune_event head;
@@ -41,21 +48,20 @@ int sysctl_write(struct bpf_sysctl *ctx)
 {
 	if (!ctx->write)
 		return 1;
-	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct upid writer = innermost(BPF_CORE_READ(task, group_leader));
 
-	if (tgid == own_tgid)
+	if ((__u32)writer.nr == own.process && BPF_CORE_READ(writer.ns, ns.inum) == own.pid_ns)
 		return 1;
 	struct sysctl_write_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
 	if (!e)
 		return 1;
 	__builtin_memset(e, 0, sizeof(*e));
-	struct task_struct *task = bpf_get_current_task_btf();
-
 	e->head.scenario = 1;
 	e->head.count = 1;
 	e->head.netns_cookie = BPF_CORE_READ(task, nsproxy, net_ns, net_cookie);
-	e->pid = tgid;
+	e->pid = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 	if (bpf_sysctl_get_name(ctx, e->name, sizeof(e->name), 0) < 0) {
 		bpf_ringbuf_discard(e, 0);

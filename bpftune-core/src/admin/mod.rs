@@ -1,9 +1,12 @@
 //! The admin's word: who else writes sysctls, seen as it happens.
 
-use std::os::fd::BorrowedFd;
+use std::{
+    fs,
+    os::{fd::BorrowedFd, unix::fs::MetadataExt},
+};
 
 use crate::{
-    Knob, Result,
+    Error, Knob, Result,
     bpf::{EventHeader, Events, HookStatus, Hooks},
 };
 
@@ -40,14 +43,14 @@ impl AdminWatch {
     /// # Errors
     /// Where the ring buffer cannot be mapped.
     pub fn new() -> Result<AdminWatch> {
-        let own = std::process::id();
+        let own = own()?;
         let hooks = Hooks::load(
             "admin",
             include_bytes!(concat!(env!("OUT_DIR"), "/admin.bpf.o")),
             |open| {
                 for mut map in open.maps_mut() {
                     if map.name().as_encoded_bytes().ends_with(b".rodata") {
-                        map.set_initial_value(&own.to_ne_bytes())?;
+                        map.set_initial_value(&own)?;
                     }
                 }
                 Ok(())
@@ -94,6 +97,17 @@ impl AdminWatch {
     pub fn map_bytes(&self) -> u64 {
         self.hooks.map_bytes()
     }
+}
+
+/// `own` of the BPF program: this process's number in its namespace of process numbers, and that namespace.
+fn own() -> Result<[u8; 8]> {
+    const NAMESPACE: &str = "/proc/self/ns/pid";
+    let inode = fs::metadata(NAMESPACE).map_err(Error::file("look at", NAMESPACE))?;
+    let mut own = [0; 8];
+    own[..4].copy_from_slice(&std::process::id().to_ne_bytes());
+    // The kernel's number of it, 32 bits wide.
+    own[4..].copy_from_slice(&(inode.ino() as u32).to_ne_bytes());
+    Ok(own)
 }
 
 /// `struct sysctl_write_event`: head, pid, padding, comm\[16\], name\[64\], value\[64\].

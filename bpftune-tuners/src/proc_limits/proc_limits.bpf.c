@@ -17,6 +17,7 @@
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
 #include "bpftune/event.h"
+#include "bpftune/process.h"
 #define BPFTUNE_GATES 64
 #define BPFTUNE_RING_BYTES (16 * 1024)
 #include "bpftune/gate.h"
@@ -240,18 +241,6 @@ SEC("tracepoint/syscalls/sys_exit_pipe2")
 int pipe_made(struct syscall_exit *ctx)
 {
 	return refused(ctx->ret, ENFILE, FILES);
-}
-
-/* The number that a process has in its innermost namespace, and that namespace. */
-static __always_inline struct upid innermost(struct task_struct *task)
-{
-	struct upid found = {};
-	struct pid *pid = BPF_CORE_READ(task, thread_pid);
-	__u32 level = BPF_CORE_READ(pid, level);
-	void *numbers = (void *)pid + bpf_core_field_offset(struct pid, numbers);
-
-	bpf_probe_read_kernel(&found, sizeof(found), numbers + level * sizeof(found));
-	return found;
 }
 
 SEC("tp_btf/sched_process_fork")

@@ -237,7 +237,10 @@ const WHOM: &str = "listeners that run and were cut down get it too, as far as t
                     that asked listen(2) for less keep that";
 
 fn accept_queue(signal: &Signal, seen: &Seen, view: &dyn View) -> Option<Proposal> {
-    if seen.backlog < seen.somaxconn {
+    // Refusals of a listener that could not be given the new limit say nothing about that: only a queue that has
+    // filled up to it does.
+    let full = seen.accept_queue * 4.0 >= seen.backlog as f64 * 3.0;
+    if seen.backlog < seen.somaxconn || !full {
         return None;
     }
     let now = value(signal, SOMAXCONN, view)?;

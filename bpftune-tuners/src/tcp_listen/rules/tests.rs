@@ -70,6 +70,17 @@ fn an_old_event_changes_nothing() {
     );
 }
 
+/// A listener of a process that cannot be reached keeps its old queue and refuses on.
+#[test]
+fn refusals_without_a_queue_that_filled_up_change_nothing() {
+    let refusals = signal(ACCEPT_QUEUE, &[("accept_queue", 0.0), ("refused", 73.0)]);
+    assert!(
+        TcpListen::default()
+            .on_signal(&refusals, &view(128, 512, 1))
+            .is_empty()
+    );
+}
+
 #[test]
 fn in_a_flood_nothing_grows() {
     let mut tuner = TcpListen::default();
