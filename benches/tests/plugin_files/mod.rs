@@ -108,6 +108,19 @@ pub fn says(daemon: &Daemon, text: &str) -> bool {
         .any(|line| line.contains(" says: ") && line.contains(text))
 }
 
+/// The daemon leaves an empty group where nobody may write to its own; the host shall be as it was.
+impl Drop for Plugins {
+    fn drop(&mut self) {
+        for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+            let room = Path::new(root).join("bpftune-plugins");
+            for group in std::fs::read_dir(&room).into_iter().flatten().flatten() {
+                let _ = std::fs::remove_dir(group.path());
+            }
+            let _ = std::fs::remove_dir(room);
+        }
+    }
+}
+
 pub fn within(time: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + time;
     while !holds() {
