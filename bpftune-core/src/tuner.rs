@@ -189,17 +189,12 @@ pub trait Source {
     /// Readable when there is something to drain.
     fn fd(&self) -> BorrowedFd<'_>;
 
-    /// Takes everything that waits; never blocks.
-    fn drain(&mut self, out: &mut Vec<Signal>) -> Result<()>;
-
-    /// The same for a source that looks into namespaces, by the ways that the engine knows.
+    /// Takes everything that waits; never blocks. `namespaces` are the ways into them that the engine knows, for a
+    /// source that looks there.
     ///
     /// # Errors
-    /// As [`drain`](Source::drain).
-    fn drain_in(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
-        let _ = namespaces;
-        self.drain(out)
-    }
+    /// What makes the source useless: the daemon ends.
+    fn drain(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()>;
 
     /// Each hook, and if it is off, why.
     fn hooks(&self) -> &[HookStatus];

@@ -276,7 +276,7 @@ impl Source for Ticks {
         self.timer.as_fd()
     }
 
-    fn drain(&mut self, out: &mut Vec<Signal>) -> Result<()> {
+    fn drain(&mut self, _: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         let mut ticks = [0; 8];
         let _ = nix::unistd::read(&self.timer, &mut ticks);
         if !self.endless && self.next >= self.places.len() {

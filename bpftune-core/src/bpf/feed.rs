@@ -12,7 +12,7 @@ use nix::{
 };
 
 use super::{EventHeader, Events, HookStatus, Hooks};
-use crate::{Error, NetnsCookie, Result, Signal, Source};
+use crate::{Error, NetnsCookie, Result, Signal, Source, netns::Namespaces};
 
 /// The scenarios of a BPF program: its number and the name that signals carry.
 pub type Scenarios = &'static [(u32, &'static str)];
@@ -157,7 +157,7 @@ impl Source for EventSource {
         self.feed.fd()
     }
 
-    fn drain(&mut self, out: &mut Vec<Signal>) -> Result<()> {
+    fn drain(&mut self, _: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         let events = self.feed.drain()?;
         let parse = self.parse;
         out.extend(

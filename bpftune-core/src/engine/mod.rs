@@ -459,7 +459,7 @@ impl Engine {
         };
         let source = &mut self.tuners[index].source;
         match which {
-            0 => source.drain_in(&mut self.namespaces, &mut signals)?,
+            0 => source.drain(&mut self.namespaces, &mut signals)?,
             trigger => source.pressed(trigger as usize - 1, &mut signals),
         }
         for signal in signals {

@@ -117,11 +117,7 @@ impl Source for BlkReadaheadSource {
         self.feed.fd()
     }
 
-    fn drain(&mut self, _: &mut Vec<Signal>) -> Result<()> {
-        self.feed.drain().map(drop)
-    }
-
-    fn drain_in(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
+    fn drain(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         let now = Instant::now();
         let page_kib = page_kib();
         for (scenario, _, body) in self.feed.drain()? {

@@ -169,11 +169,7 @@ impl Source for ConntrackSource {
         self.feed.fd()
     }
 
-    fn drain(&mut self, _: &mut Vec<Signal>) -> Result<()> {
-        self.feed.drain().map(drop)
-    }
-
-    fn drain_in(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
+    fn drain(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         for (scenario, head, _) in self.feed.drain()? {
             out.extend(self.look(head.netns(), scenario == DROPPED, namespaces));
         }

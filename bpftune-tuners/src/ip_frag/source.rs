@@ -142,11 +142,7 @@ impl Source for IpFragSource {
         self.feed.fd()
     }
 
-    fn drain(&mut self, _: &mut Vec<Signal>) -> Result<()> {
-        self.feed.drain().map(drop)
-    }
-
-    fn drain_in(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
+    fn drain(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         for (_, head, body) in self.feed.drain()? {
             let Some((family, seen)) = parse(&body) else {
                 continue;

@@ -38,11 +38,7 @@ impl Source for NetBacklogSource {
         self.feed.fd()
     }
 
-    fn drain(&mut self, _: &mut Vec<Signal>) -> Result<()> {
-        self.feed.drain().map(drop)
-    }
-
-    fn drain_in(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
+    fn drain(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         for (scenario, head, body) in self.feed.drain()? {
             let signal = parse(scenario, &head, &body);
             out.extend(signal.map(|signal| of_host(signal, namespaces)));

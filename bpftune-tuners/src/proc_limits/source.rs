@@ -230,12 +230,7 @@ impl Source for ProcLimitsSource {
         self.feed.fd()
     }
 
-    /// Without a way to know the host's namespace: only empties the ring buffer.
-    fn drain(&mut self, _: &mut Vec<Signal>) -> Result<()> {
-        self.feed.drain().map(drop)
-    }
-
-    fn drain_in(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
+    fn drain(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         for (scenario, head, body) in self.feed.drain()? {
             let Some(event) = Event::parse(&body) else {
                 continue;

@@ -9,6 +9,7 @@ use std::{
 use bpftune_core::{
     Figure, Knob, NetnsCookie, Result, Signal, Source,
     bpf::{EventHeader, Feed, HookStatus, Scenarios},
+    netns::Namespaces,
 };
 
 /// Scenario numbers of the BPF program and their names. A fixed size is a detail with a gate of its own.
@@ -37,7 +38,7 @@ impl Source for TcpBufferSource {
         self.feed.fd()
     }
 
-    fn drain(&mut self, out: &mut Vec<Signal>) -> Result<()> {
+    fn drain(&mut self, _: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         let events = self.feed.drain()?;
         out.extend(
             events

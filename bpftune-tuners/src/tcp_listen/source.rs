@@ -268,11 +268,7 @@ impl Source for TcpListenSource {
         self.either.0.as_fd()
     }
 
-    fn drain(&mut self, _: &mut Vec<Signal>) -> Result<()> {
-        self.feed.drain().map(drop)
-    }
-
-    fn drain_in(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
+    fn drain(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         for (scenario, head, body) in self.feed.drain()? {
             if let Some(listener) = Listener::parse(&body) {
                 self.on_event(scenario, &head, listener, namespaces)?;

@@ -121,11 +121,7 @@ impl Source for TcpPortsSource {
         self.feed.fd()
     }
 
-    fn drain(&mut self, _: &mut Vec<Signal>) -> Result<()> {
-        self.feed.drain().map(drop)
-    }
-
-    fn drain_in(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
+    fn drain(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         for (scenario, head, body) in self.feed.drain()? {
             let Some(peer) = peer(&body) else { continue };
             let seen = namespaces.within(head.netns(), || {

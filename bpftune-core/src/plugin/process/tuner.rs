@@ -15,6 +15,7 @@ use crate::{
     Knob, NetnsCookie, Proposal, Result, Signal, Source, Tunable, Tuner, View,
     bpf::HookStatus,
     governor::Decision,
+    netns::Namespaces,
     plugin::text::plain,
     trial::{Plan, Record},
 };
@@ -131,7 +132,7 @@ impl Source for ProcessSource {
         self.process.borrow_mut().pressed(which);
     }
 
-    fn drain(&mut self, out: &mut Vec<Signal>) -> Result<()> {
+    fn drain(&mut self, _: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         self.process.borrow_mut().pump(out);
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::{
     bpf::HookStatus,
     engine::Registration,
     learner::{Kind, Spec},
+    netns::Namespaces,
     plugin::{Context, Subscription, in_words, timer::Timer},
     psi,
     trial::Plan,
@@ -212,7 +213,7 @@ impl Source for RuleSource {
         self.state.borrow_mut().pressed(Instant::now(), out);
     }
 
-    fn drain(&mut self, out: &mut Vec<Signal>) -> Result<()> {
+    fn drain(&mut self, _: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         self.timer.take();
         self.state.borrow_mut().sample(Instant::now(), out);
         self.timer.set(self.state.borrow().next());

@@ -11,7 +11,7 @@ use std::{
 use bpftune_core::{
     Error, Figure, NetnsCookie, Result, Signal, Source,
     bpf::HookStatus,
-    netns,
+    netns::{self, Namespaces},
     trial::{Counter, Meter, ProcMeter},
 };
 use nix::sys::{
@@ -71,7 +71,7 @@ impl Source for Overflows {
         self.timer.as_fd()
     }
 
-    fn drain(&mut self, out: &mut Vec<Signal>) -> Result<()> {
+    fn drain(&mut self, _: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         // Not due: it was drained already.
         if self.timer.wait().is_err() {
             return Ok(());

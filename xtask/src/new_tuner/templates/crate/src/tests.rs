@@ -1,6 +1,6 @@
 //! The rules on signals that are written down, and the source on this machine. No root needed.
 
-use bpftune_core::{Machine, NetnsCookie, Source as _, Value};
+use bpftune_core::{Machine, NetnsCookie, Source as _, Value, netns::Namespaces};
 
 use super::*;
 
@@ -62,7 +62,10 @@ fn what_is_not_there_is_left_alone() {
 fn the_source_is_silent_while_nothing_happens() {
     let mut source = Overflows::new().expect("a timer");
     let mut signals = Vec::new();
-    source.drain(&mut signals).expect("a quiet timer");
+    let mut namespaces = Namespaces::new().expect("/proc");
+    source
+        .drain(&mut namespaces, &mut signals)
+        .expect("a quiet timer");
     assert!(signals.is_empty());
     assert_eq!(
         source.rate(),
