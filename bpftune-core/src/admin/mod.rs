@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Error, Knob, Result,
-    bpf::{EventHeader, Events, HookStatus, Hooks},
+    bpf::{EventHeader, Events, Fields, HookStatus, Hooks},
 };
 
 /// The owner name under which `status` shows the watch's hook.
@@ -113,20 +113,16 @@ fn own() -> Result<[u8; 8]> {
 /// `struct sysctl_write_event`: head, pid, padding, comm\[16\], name\[64\], value\[64\].
 fn parse(event: &[u8]) -> Option<SysctlWrite> {
     let (head, body) = EventHeader::split(event)?;
-    let pid = u32::from_ne_bytes(body.get(0..4)?.try_into().ok()?);
-    let text = |from: usize, len: usize| -> Option<String> {
-        let field = body.get(from..from + len)?;
-        let end = field.iter().position(|&b| b == 0).unwrap_or(len);
-        Some(String::from_utf8_lossy(&field[..end]).into_owned())
-    };
+    let body = Fields(body);
     Some(SysctlWrite {
-        pid,
-        comm: text(8, 16)?,
+        pid: body.u32(0)?,
+        comm: body.text(8, 16)?,
         knob: Knob {
-            tunable: text(24, 64)?.replace('/', "."),
+            tunable: body.text(24, 64)?.replace('/', "."),
             netns: head.netns(),
         },
-        value: text(88, 64)?
+        value: body
+            .text(88, 64)?
             .split_ascii_whitespace()
             .collect::<Vec<_>>()
             .join(" "),

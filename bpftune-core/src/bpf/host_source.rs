@@ -5,8 +5,8 @@ use std::{os::fd::BorrowedFd, time::Duration};
 use super::{Feed, HookStatus, Parse, Scenarios};
 use crate::{NetnsCookie, Result, Signal, Source, netns::Namespaces};
 
-/// The namespace that the gates of such programs are kept for: none, for they are one for the host.
-const SHARED: NetnsCookie = NetnsCookie(0);
+/// The namespace that the gates of programs are kept for which watch what the host has once: none.
+pub const SHARED: NetnsCookie = NetnsCookie(0);
 
 /// The source of a tuner whose every event is a signal about something that the host has once: a table, a limit.
 ///

@@ -2,22 +2,31 @@
 
 mod events;
 mod feed;
+mod fields;
 mod host_source;
 
 use std::{ffi::OsStr, fs::File, io, os::fd::AsRawFd, path::Path};
 
-use libbpf_rs::{Iter, Link, MapCore, MapHandle, Object, ObjectBuilder, OpenObject};
+use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject};
 
 pub use self::{
     events::{EventHeader, Events},
     feed::{EventSource, Feed, Parse, Scenarios, split},
-    host_source::{HostSource, of_host},
+    fields::Fields,
+    host_source::{HostSource, SHARED, of_host},
 };
 use crate::{Error, Result};
 
 /// Names of programs that [`Hooks::load`] must leave out, separated by commas: for trying what a
 /// tuner does without a hook. `status` shows them as switched off.
 pub const WITHOUT_HOOKS: &str = "BPFTUNE_WITHOUT_HOOKS";
+
+/// A counter that a program keeps: a `__u64` of an array, by its index.
+#[must_use]
+pub fn counter(map: &MapHandle, index: u32) -> Option<f64> {
+    let bytes = map.lookup(&index.to_ne_bytes(), MapFlags::ANY).ok()??;
+    Some(Fields(&bytes).u64(0)? as f64)
+}
 
 /// One program and whether it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::{
 
 use bpftune_core::{
     Figure, NetnsCookie, Result, Signal, Source,
-    bpf::{Feed, HookStatus, Scenarios},
+    bpf::{Feed, Fields, HookStatus, Scenarios},
     netns::Namespaces,
 };
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -46,14 +46,14 @@ struct Windows {
 
 impl Windows {
     fn parse(body: &[u8]) -> Option<Windows> {
-        let at = |at: usize| Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?));
+        let body = Fields(body);
         Some(Windows {
-            dev: at(0)?,
-            ra_pages: at(4)?,
-            around: at(8)?,
-            full: at(12)?,
-            other: at(16)?,
-            over_ms: at(20)?,
+            dev: body.u32(0)?,
+            ra_pages: body.u32(4)?,
+            around: body.u32(8)?,
+            full: body.u32(12)?,
+            other: body.u32(16)?,
+            over_ms: body.u32(20)?,
         })
     }
 
@@ -154,10 +154,7 @@ impl Source for BlkReadaheadSource {
             .as_ref()?
             .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
             .ok()??;
-        let sum: u64 = each
-            .iter()
-            .filter_map(|bytes| Some(u64::from_ne_bytes(bytes.get(..8)?.try_into().ok()?)))
-            .sum();
+        let sum: u64 = each.iter().filter_map(|bytes| Fields(bytes).u64(0)).sum();
         Some(sum as f64)
     }
 

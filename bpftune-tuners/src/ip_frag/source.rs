@@ -9,7 +9,7 @@ use std::{
 
 use bpftune_core::{
     Figure, NetnsCookie, Result, Signal, Source,
-    bpf::{EventHeader, Feed, HookStatus, Scenarios},
+    bpf::{EventHeader, Feed, Fields, HookStatus, Scenarios},
     netns::Namespaces,
     trial::{Counter, Meter, ProcMeter},
 };
@@ -194,18 +194,17 @@ struct Seen {
 
 /// `struct ip_frag_event` after its head.
 fn parse(body: &[u8]) -> Option<(Family, Seen)> {
-    let u64_at = |at: usize| Some(u64::from_ne_bytes(body.get(at..at + 8)?.try_into().ok()?));
-    let u32_at = |at: usize| Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?));
-    let family = match u16::from_ne_bytes(body.get(24..26)?.try_into().ok()?) {
+    let body = Fields(body);
+    let family = match body.u16(24)? {
         2 => Family::V4,
         10 => Family::V6,
         _ => return None,
     };
     let seen = Seen {
-        memory: u64_at(0)?,
-        limit: u64_at(8)?,
-        first: u32_at(16)?,
-        last: u32_at(20)?,
+        memory: body.u64(0)?,
+        limit: body.u64(8)?,
+        first: body.u32(16)?,
+        last: body.u32(20)?,
     };
     Some((family, seen))
 }

@@ -2,7 +2,7 @@
 
 use bpftune_core::{
     Figure, Result, Signal,
-    bpf::{EventHeader, HostSource, Scenarios},
+    bpf::{EventHeader, Fields, HostSource, Scenarios},
 };
 
 use super::rules::{DRAINED, FILLING, REFUSED};
@@ -17,19 +17,17 @@ pub(super) fn load() -> Result<HostSource> {
 
 /// `struct neigh_event` after its head.
 fn parse(scenario: &'static str, head: &EventHeader, body: &[u8]) -> Option<Signal> {
-    let u32_at = |at: usize| Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?));
-    let number = |name, at| Some(Figure::new(name, u32_at(at)?.into(), ""));
-    let family = match u16::from_ne_bytes(body.get(24..26)?.try_into().ok()?) {
+    let body = Fields(body);
+    let number = |name, at| Some(Figure::new(name, body.u32(at)?.into(), ""));
+    let family = match body.u16(24)? {
         2 => 4.0,
         10 => 6.0,
         _ => return None,
     };
-    let name = body.get(32..48)?;
-    let end = name.iter().position(|byte| *byte == 0).unwrap_or(16);
     Some(Signal {
         scenario: scenario.into(),
         netns: head.netns(),
-        subject: String::from_utf8_lossy(&name[..end]).into_owned(),
+        subject: body.text(32, 16)?,
         count: head.count,
         figures: vec![
             number("entries", 0)?,

@@ -4,17 +4,15 @@ use std::{os::fd::BorrowedFd, time::Duration};
 
 use bpftune_core::{
     Figure, NetnsCookie, Result, Signal, Source,
-    bpf::{EventHeader, Feed, HookStatus, Scenarios, of_host},
+    bpf::{self, EventHeader, Feed, Fields, HookStatus, SHARED, Scenarios, of_host},
     netns::Namespaces,
 };
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use libbpf_rs::MapHandle;
 
 use super::rules::{LOST, PACKETS_LOST};
 
 /// Scenario numbers of the BPF program and their names.
 const SCENARIOS: Scenarios = &[(1, LOST)];
-/// What the program's gate is kept for: the queues are the host's.
-const SHARED: NetnsCookie = NetnsCookie(0);
 
 /// The hook of `net_backlog.bpf.c`.
 pub struct NetBacklogSource {
@@ -56,9 +54,7 @@ impl Source for NetBacklogSource {
 
     /// Packets lost by full queues, of the whole host.
     fn figure(&mut self, _: NetnsCookie, name: &str) -> Option<f64> {
-        let total = self.total.as_ref().filter(|_| name == PACKETS_LOST)?;
-        let bytes = total.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).ok()??;
-        Some(u64::from_ne_bytes(bytes.try_into().ok()?) as f64)
+        bpf::counter(self.total.as_ref().filter(|_| name == PACKETS_LOST)?, 0)
     }
 
     fn map_bytes(&self) -> u64 {
@@ -68,18 +64,16 @@ impl Source for NetBacklogSource {
 
 /// `struct net_backlog_event` after its head.
 fn parse(scenario: &'static str, head: &EventHeader, body: &[u8]) -> Option<Signal> {
-    let u32_at = |at: usize| Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?));
-    let name = body.get(8..24)?;
-    let end = name.iter().position(|byte| *byte == 0).unwrap_or(16);
+    let body = Fields(body);
     Some(Signal {
         scenario: scenario.into(),
         netns: head.netns(),
-        subject: String::from_utf8_lossy(&name[..end]).into_owned(),
+        subject: body.text(8, 16)?,
         count: head.count,
         figures: vec![
             Figure::new("lost", head.count.into(), ""),
-            Figure::new("lasting", u32_at(0)?.into(), "ms"),
-            Figure::new("series", u32_at(4)?.into(), ""),
+            Figure::new("lasting", body.u32(0)?.into(), "ms"),
+            Figure::new("series", body.u32(4)?.into(), ""),
         ],
     })
 }

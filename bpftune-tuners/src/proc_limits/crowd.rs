@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use bpftune_core::Figure;
+use bpftune_core::{Figure, bpf::Fields};
 
 /// Tasks younger than this came "just now".
 const YOUNG: Duration = Duration::from_secs(10);
@@ -23,15 +23,14 @@ impl Process {
     pub(super) const SIZE: usize = 40;
 
     pub(super) fn parse(bytes: &[u8]) -> Option<Process> {
-        let u32_at = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-        let age = u64::from_ne_bytes(bytes.get(16..24)?.try_into().ok()?);
+        let bytes = Fields(bytes);
         Some(Process {
-            pid: u32_at(0)?,
-            parent: u32_at(4)?,
-            uid: u32_at(8)?,
-            threads: u32_at(12)?,
-            age: Duration::from_nanos(age),
-            name: bytes.get(24..40)?.try_into().ok()?,
+            pid: bytes.u32(0)?,
+            parent: bytes.u32(4)?,
+            uid: bytes.u32(8)?,
+            threads: bytes.u32(12)?,
+            age: Duration::from_nanos(bytes.u64(16)?),
+            name: bytes.bytes(24)?,
         })
     }
 }
@@ -77,13 +76,12 @@ impl Crowd {
         for process in group.iter().filter(|process| process.parent != 0) {
             *broods.entry(process.parent).or_default() += 1;
         }
-        let end = name.iter().position(|byte| *byte == 0).unwrap_or(16);
         Crowd {
             tasks,
             kin: group.len() as f64,
             brood: broods.into_values().max().unwrap_or(0).into(),
             young: group.iter().filter(|process| process.age < YOUNG).count() as f64,
-            name: String::from_utf8_lossy(&name[..end]).into_owned(),
+            name: Fields(&name).text(0, name.len()).unwrap_or_default(),
             uid,
         }
     }

@@ -8,7 +8,7 @@ use std::{
 
 use bpftune_core::{
     Figure, Knob, NetnsCookie, Result, Signal, Source,
-    bpf::{EventHeader, Feed, HookStatus, Scenarios},
+    bpf::{self, EventHeader, Feed, Fields, HookStatus, SHARED, Scenarios},
     netns::Namespaces,
     sysctl,
 };
@@ -33,8 +33,6 @@ const SCENARIOS: Scenarios = &[
     (7, USERNS),
 ];
 
-/// The gates of the programs are those of the host.
-const SHARED: NetnsCookie = NetnsCookie(0);
 /// A crowd that is a bomb is looked at again so much later, and told of so often at most.
 const BOMB_REST: Duration = Duration::from_secs(5);
 const TELL_AGAIN: Duration = Duration::from_secs(60);
@@ -52,17 +50,14 @@ struct Event {
 
 impl Event {
     fn parse(body: &[u8]) -> Option<Event> {
-        let u32_at = |at: usize| Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?));
-        let u64_at = |at: usize| Some(u64::from_ne_bytes(body.get(at..at + 8)?.try_into().ok()?));
-        let name = body.get(32..48)?;
-        let end = name.iter().position(|byte| *byte == 0).unwrap_or(16);
+        let body = Fields(body);
         Some(Event {
-            used: u64_at(0)?,
-            limit: u64_at(8)?,
-            uid: u32_at(16)?,
-            pid: u32_at(20)?,
-            refused: u32_at(24)? != 0,
-            name: String::from_utf8_lossy(&name[..end]).into_owned(),
+            used: body.u64(0)?,
+            limit: body.u64(8)?,
+            uid: body.u32(16)?,
+            pid: body.u32(20)?,
+            refused: body.u32(24)? != 0,
+            name: body.text(32, 16)?,
         })
     }
 
@@ -261,12 +256,7 @@ impl Source for ProcLimitsSource {
     /// How often a scenario was refused.
     fn figure(&mut self, _: NetnsCookie, name: &str) -> Option<f64> {
         let (number, _) = SCENARIOS.iter().find(|(_, scenario)| *scenario == name)?;
-        let bytes = self
-            .refusals
-            .as_ref()?
-            .lookup(&number.to_ne_bytes(), MapFlags::ANY)
-            .ok()??;
-        Some(u64::from_ne_bytes(bytes.try_into().ok()?) as f64)
+        bpf::counter(self.refusals.as_ref()?, *number)
     }
 
     fn map_bytes(&self) -> u64 {

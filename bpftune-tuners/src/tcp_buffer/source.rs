@@ -8,7 +8,7 @@ use std::{
 
 use bpftune_core::{
     Figure, Knob, NetnsCookie, Result, Signal, Source,
-    bpf::{EventHeader, Feed, HookStatus, Scenarios},
+    bpf::{EventHeader, Feed, Fields, HookStatus, Scenarios},
     netns::Namespaces,
 };
 
@@ -71,16 +71,15 @@ impl Source for TcpBufferSource {
 
 /// `struct tcp_buffer_event` after its head.
 fn parse(scenario: &'static str, head: &EventHeader, body: &[u8]) -> Option<Signal> {
-    let u16_at = |at: usize| Some(u16::from_ne_bytes(body.get(at..at + 2)?.try_into().ok()?));
-    let u32_at = |at: usize| Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?));
-    let (buffer, limit, window) = (u32_at(0)?, u32_at(4)?, u32_at(8)?);
-    let rate = u64::from_ne_bytes(body.get(16..24)?.try_into().ok()?);
-    let (rtt, min_rtt) = (u32_at(24)?, u32_at(28)?);
-    let scaling_ratio = u16_at(32)?;
-    let (locked, moderate) = (*body.get(34)?, *body.get(35)?);
-    let (family, local_port) = (u16_at(36)?, u16_at(38)?);
-    let remote_port = u16::from_be_bytes(body.get(40..42)?.try_into().ok()?);
-    let address: [u8; 16] = body.get(42..58)?.try_into().ok()?;
+    let body = Fields(body);
+    let (buffer, limit, window) = (body.u32(0)?, body.u32(4)?, body.u32(8)?);
+    let rate = body.u64(16)?;
+    let (rtt, min_rtt) = (body.u32(24)?, body.u32(28)?);
+    let scaling_ratio = body.u16(32)?;
+    let (locked, moderate) = (body.u8(34)?, body.u8(35)?);
+    let (family, local_port) = (body.u16(36)?, body.u16(38)?);
+    let remote_port = u16::from_be(body.u16(40)?);
+    let address = body.bytes::<16>(42)?;
     let remote: IpAddr = if family == 10 {
         let v6 = Ipv6Addr::from(address);
         v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)

@@ -9,7 +9,7 @@ use std::{
 
 use bpftune_core::{
     Error, Figure, NetnsCookie, Reach, Result, Signal, Source,
-    bpf::{EventHeader, Feed, HookStatus, Scenarios},
+    bpf::{EventHeader, Feed, Fields, HookStatus, Scenarios},
     netns::Namespaces,
 };
 use libbpf_rs::{MapCore, MapFlags};
@@ -138,10 +138,9 @@ struct Arm {
 impl Choice {
     /// `struct tcp_conn_event` after its head.
     fn parse(body: &[u8]) -> Option<Choice> {
-        let u64_at = |at: usize| Some(u64::from_ne_bytes(body.get(at..at + 8)?.try_into().ok()?));
-        let u32_at = |at: usize| Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?));
-        let prefix = u64_at(8)?;
-        let network = if u64_at(16)? == 10 {
+        let body = Fields(body);
+        let prefix = body.u64(8)?;
+        let network = if body.u64(16)? == 10 {
             let bits = u128::from(prefix) << 64;
             format!("{}/64", Ipv6Addr::from(bits))
         } else {
@@ -149,10 +148,10 @@ impl Choice {
         };
         let arm = |at: usize| {
             Some(Arm {
-                score: u64_at(at)?,
-                tried: u32_at(at + 8)?,
-                measured: u32_at(at + 12)?,
-                failed: u32_at(at + 16)?,
+                score: body.u64(at)?,
+                tried: body.u32(at + 8)?,
+                measured: body.u32(at + 12)?,
+                failed: body.u32(at + 16)?,
             })
         };
         let arms = (0..ARMS)
@@ -163,10 +162,10 @@ impl Choice {
         Some(Choice {
             network,
             arms,
-            lost: f64::from(u32_at(at)?) / 65536.0,
-            best: index(u32_at(at + 4)?),
-            connections: u32_at(at + 8)?,
-            before: index(u32_at(at + 16)?),
+            lost: f64::from(body.u32(at)?) / 65536.0,
+            best: index(body.u32(at + 4)?),
+            connections: body.u32(at + 8)?,
+            before: index(body.u32(at + 16)?),
         })
     }
 }

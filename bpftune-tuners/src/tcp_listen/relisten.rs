@@ -7,7 +7,10 @@
 //! What an application asked for is not kept by the kernel. A queue as long as the old limit was cut down to it, or
 //! asked for just that; a shorter one is the application's choice and stays.
 
-use bpftune_core::{NetnsCookie, Result, bpf::Hooks};
+use bpftune_core::{
+    NetnsCookie, Result,
+    bpf::{Fields, Hooks},
+};
 use rustix::net::listen;
 
 use crate::reach::copy_of;
@@ -26,14 +29,13 @@ impl Listener {
     const SIZE: usize = 32;
 
     fn parse(bytes: &[u8]) -> Option<Listener> {
-        let u64_at = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        let u32_at = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let bytes = Fields(bytes);
         Some(Listener {
-            netns: NetnsCookie(u64_at(0)?),
-            inode: u64_at(8)?,
-            process: u32_at(16)?,
-            descriptor: u32_at(20)?,
-            backlog: u32_at(24)?,
+            netns: NetnsCookie(bytes.u64(0)?),
+            inode: bytes.u64(8)?,
+            process: bytes.u32(16)?,
+            descriptor: bytes.u32(20)?,
+            backlog: bytes.u32(24)?,
         })
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use bpftune_core::{
     Error, Figure, Knob, NetnsCookie, Result, Signal, Source,
-    bpf::{EventHeader, Feed, HookStatus, Scenarios},
+    bpf::{EventHeader, Feed, Fields, HookStatus, Scenarios},
     netns::Namespaces,
     rounds::{Round, Rounds},
     sysctl,
@@ -93,15 +93,15 @@ struct Listener {
 
 impl Listener {
     fn parse(body: &[u8]) -> Option<Listener> {
-        let u32_at = |at: usize| Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?));
+        let body = Fields(body);
         Some(Listener {
-            accept_queue: u32_at(0)?,
-            syn_queue: u32_at(4)?,
-            backlog: u32_at(8)?,
-            somaxconn: u32_at(12)?,
-            max_syn_backlog: u32_at(16)?,
-            port: u16::from_ne_bytes(body.get(20..22)?.try_into().ok()?),
-            syncookies: *body.get(22)?,
+            accept_queue: body.u32(0)?,
+            syn_queue: body.u32(4)?,
+            backlog: body.u32(8)?,
+            somaxconn: body.u32(12)?,
+            max_syn_backlog: body.u32(16)?,
+            port: body.u16(20)?,
+            syncookies: body.u8(22)?,
         })
     }
 }

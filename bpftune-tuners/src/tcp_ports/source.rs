@@ -10,7 +10,7 @@ use std::{
 
 use bpftune_core::{
     Figure, NetnsCookie, Result, Signal, Source,
-    bpf::{Feed, HookStatus, Scenarios},
+    bpf::{Feed, Fields, HookStatus, Scenarios},
     netns::Namespaces,
     sysctl,
     trial::{Counter, Meter, ProcMeter},
@@ -105,9 +105,10 @@ fn range(text: &str) -> Option<(u16, u16)> {
 
 /// `struct tcp_ports_event` after its head: whom the connection was for.
 fn peer(body: &[u8]) -> Option<SocketAddr> {
-    let family = u16::from_ne_bytes(body.get(0..2)?.try_into().ok()?);
-    let port = u16::from_be_bytes(body.get(2..4)?.try_into().ok()?);
-    let address: [u8; 16] = body.get(4..20)?.try_into().ok()?;
+    let body = Fields(body);
+    let family = body.u16(0)?;
+    let port = u16::from_be(body.u16(2)?);
+    let address = body.bytes::<16>(4)?;
     let address: IpAddr = if family == 10 {
         Ipv6Addr::from(address).to_canonical()
     } else {

@@ -9,7 +9,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use bpftune_core::{NetnsCookie, Result, bpf::Hooks};
+use bpftune_core::{
+    NetnsCookie, Result,
+    bpf::{Fields, Hooks},
+};
 use rustix::net::sockopt;
 
 use crate::reach::copy_of;
@@ -31,14 +34,13 @@ impl Socket {
     const SIZE: usize = 32;
 
     fn parse(bytes: &[u8]) -> Option<Socket> {
-        let u64_at = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        let u32_at = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let bytes = Fields(bytes);
         Some(Socket {
-            port: (NetnsCookie(u64_at(0)?), u32_at(28)? as u16),
-            inode: u64_at(8)?,
-            process: u32_at(16)?,
-            descriptor: u32_at(20)?,
-            buffer: u32_at(24)?,
+            port: (NetnsCookie(bytes.u64(0)?), bytes.u32(28)? as u16),
+            inode: bytes.u64(8)?,
+            process: bytes.u32(16)?,
+            descriptor: bytes.u32(20)?,
+            buffer: bytes.u32(24)?,
         })
     }
 

@@ -4,11 +4,11 @@ use std::{collections::HashSet, fs, os::fd::BorrowedFd, time::Duration};
 
 use bpftune_core::{
     Figure, Knob, NetnsCookie, Result, Signal, Source,
-    bpf::{EventHeader, Feed, HookStatus, Scenarios, of_host},
+    bpf::{self, EventHeader, Feed, Fields, HookStatus, SHARED, Scenarios, of_host},
     netns::Namespaces,
     sysctl,
 };
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use libbpf_rs::MapHandle;
 
 use super::{
     resize::{Port, Resized, resize},
@@ -17,8 +17,6 @@ use super::{
 
 /// Scenario numbers of the BPF program and their names.
 const SCENARIOS: Scenarios = &[(1, FULL), (2, MEMORY_EXCEEDED)];
-/// What the programs' gates are kept for: UDP's limits are the host's.
-const SHARED: NetnsCookie = NetnsCookie(0);
 /// Ports that are remembered, at most; the default is the same for all.
 const MOST_PORTS: usize = 256;
 
@@ -98,9 +96,7 @@ impl Source for UdpBufferSource {
 
     /// Datagrams lost by full buffers, of the whole host.
     fn figure(&mut self, _: NetnsCookie, name: &str) -> Option<f64> {
-        let total = self.total.as_ref().filter(|_| name == LOST)?;
-        let bytes = total.lookup(&0u32.to_ne_bytes(), MapFlags::ANY).ok()??;
-        Some(u64::from_ne_bytes(bytes.try_into().ok()?) as f64)
+        bpf::counter(self.total.as_ref().filter(|_| name == LOST)?, 0)
     }
 
     fn map_bytes(&self) -> u64 {
@@ -134,9 +130,9 @@ fn cut_down(signal: &Signal, default: u32, max: Option<u32>) -> bool {
 
 /// `struct udp_buffer_event` after its head.
 fn parse(scenario: &'static str, head: &EventHeader, body: &[u8]) -> Option<(Port, Signal)> {
-    let u32_at = |at: usize| Some(u32::from_ne_bytes(body.get(at..at + 4)?.try_into().ok()?));
-    let number = |name, at, unit| Some(Figure::new(name, u32_at(at)?.into(), unit));
-    let port = u16::from_ne_bytes(body.get(20..22)?.try_into().ok()?);
+    let body = Fields(body);
+    let number = |name, at, unit| Some(Figure::new(name, body.u32(at)?.into(), unit));
+    let port = body.u16(20)?;
     let signal = Signal {
         scenario: scenario.into(),
         netns: head.netns(),
@@ -148,7 +144,7 @@ fn parse(scenario: &'static str, head: &EventHeader, body: &[u8]) -> Option<(Por
             number("lost", 8, "")?,
             number("lasting", 12, "ms")?,
             number("series", 16, "")?,
-            Figure::new("locked", f64::from(*body.get(22)?), ""),
+            Figure::new("locked", f64::from(body.u8(22)?), ""),
         ],
     };
     Some(((head.netns(), port), signal))
