@@ -163,6 +163,58 @@ pub struct Proposal {
     pub urgency: Urgency,
 }
 
+impl Proposal {
+    /// One that gains something.
+    #[must_use]
+    pub fn gain(knob: Knob, target: impl Into<Value>, reason: impl Into<String>) -> Proposal {
+        Proposal {
+            knob,
+            target: target.into(),
+            reason: reason.into(),
+            urgency: Urgency::Gain,
+        }
+    }
+
+    /// One that averts harm.
+    #[must_use]
+    pub fn against_harm(
+        knob: Knob,
+        target: impl Into<Value>,
+        reason: impl Into<String>,
+    ) -> Proposal {
+        Proposal {
+            urgency: Urgency::Harm,
+            ..Proposal::gain(knob, target, reason)
+        }
+    }
+}
+
+/// What most tuners answer to [`Tuner::on_memory_pressure`]: each changed knob of theirs, where `to` says less than it has.
+/// `to` gets the knob, the last number of its original value, and that of its present one.
+#[must_use]
+pub fn give_back(
+    view: &dyn View,
+    owns: impl Fn(&Knob) -> bool,
+    to: impl Fn(&Knob, i64, i64) -> i64,
+) -> Vec<Proposal> {
+    let changed = view.changed().into_iter();
+    changed
+        .filter(|(knob, _)| owns(knob))
+        .filter_map(|(knob, original)| {
+            let now = view.value(&knob)?.last();
+            let target = to(&knob, original.last(), now);
+            let reason = "the host is short of memory (PSI)";
+            (target < now).then(|| Proposal::against_harm(knob, target, reason))
+        })
+        .collect()
+}
+
+/// The middle on the way back from `now` to `least`.
+#[must_use]
+pub const fn halfway(least: i64, now: i64) -> i64 {
+    least + (now - least) / 2
+}
+
 /// How pressing a proposal is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Urgency {

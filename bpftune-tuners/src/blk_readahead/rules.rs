@@ -3,8 +3,9 @@
 use std::{collections::HashMap, time::Duration};
 
 use bpftune_core::{
-    Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Urgency, Value, View,
+    Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Value, View, give_back,
     governor::Decision,
+    halfway,
     stats::Direction,
     trial::{Counter, Guard, Outcome, Plan, Record, Resource, Windows},
 };
@@ -172,20 +173,10 @@ impl Tuner for BlkReadahead {
     }
 
     fn on_memory_pressure(&mut self, view: &dyn View) -> Vec<Proposal> {
-        let changed = view.changed().into_iter();
-        changed
-            .filter(|(knob, _)| self.tunables()[0].covers(&knob.tunable))
-            .filter_map(|(knob, original)| {
-                let now = view.value(&knob)?.last();
-                let target = power_of_two(original.last() + (now - original.last()) / 2);
-                (target < now).then(|| Proposal {
-                    knob,
-                    target: target.into(),
-                    reason: "the host is short of memory (PSI)".into(),
-                    urgency: Urgency::Harm,
-                })
-            })
-            .collect()
+        let owns = |knob: &Knob| self.tunables()[0].covers(&knob.tunable);
+        give_back(view, owns, |_, original, now| {
+            power_of_two(halfway(original, now))
+        })
     }
 }
 
@@ -228,12 +219,8 @@ impl BlkReadahead {
             _ => return None,
         };
         let target = device.target(&signal.scenario, seen_at, wanted)?;
-        Some(Proposal {
-            knob,
-            target: target.into(),
-            reason: format!("{reason}; files that are open keep what they have"),
-            urgency: Urgency::Gain,
-        })
+        let reason = format!("{reason}; files that are open keep what they have");
+        Some(Proposal::gain(knob, target, reason))
     }
 }
 

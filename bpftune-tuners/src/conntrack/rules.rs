@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bpftune_core::{
-    Bound, Cost, Knob, Machine, NetnsCookie, Proposal, Scope, Signal, Tunable, Tuner, Urgency,
-    Value, View,
+    Bound, Cost, Knob, Machine, NetnsCookie, Proposal, Scope, Signal, Tunable, Tuner, Value, View,
+    give_back, halfway,
     trial::{Guard, Plan, Resource, Windows},
 };
 
@@ -133,16 +133,8 @@ impl Tuner for Conntrack {
     }
 
     fn on_memory_pressure(&mut self, view: &dyn View) -> Vec<Proposal> {
-        let raised = view.changed().into_iter();
-        raised
-            .filter(|(knob, _)| knob.tunable == MAX)
-            .filter_map(|(knob, original)| {
-                let now = view.value(&knob)?.last();
-                let target = original.last() + (now - original.last()) / 2;
-                let reason = "the host is short of memory (PSI)".into();
-                (target < now).then(|| propose(knob, target, reason, Urgency::Harm))
-            })
-            .collect()
+        let owns = |knob: &Knob| knob.tunable == MAX;
+        give_back(view, owns, |_, original, now| halfway(original, now))
     }
 }
 
@@ -195,7 +187,7 @@ impl Table<'_> {
             self.count,
             self.proof()
         );
-        let mut proposals = vec![propose(max, target, reason, Urgency::Gain)];
+        let mut proposals = vec![Proposal::gain(max, target, reason)];
         let buckets = at(BUCKETS);
         // The kernel makes whole pages of them.
         let page = (view.machine().page_size / BUCKET_BYTES).max(1);
@@ -208,7 +200,7 @@ impl Table<'_> {
                 "{target} connections may be tracked now: more than {CHAIN} a bucket would make packets wait for long \
                  chains"
             );
-            proposals.push(propose(buckets, wanted, reason, Urgency::Gain));
+            proposals.push(Proposal::gain(buckets, wanted, reason));
         }
         proposals
     }
@@ -233,7 +225,7 @@ impl Table<'_> {
                 "{} tracks {} connections, more than three quarters of what memory allows; this is {what}",
                 self.place, self.count
             );
-            (now > least).then(|| propose(knob, least, reason, Urgency::Gain))
+            (now > least).then(|| Proposal::gain(knob, least, reason))
         };
         TIMEOUTS.into_iter().filter_map(shorter).collect()
     }
@@ -246,15 +238,6 @@ impl Table<'_> {
             "of {:.0} looked at, {:.0} were handshakes that nobody has completed, so this is no flood",
             self.sampled, self.half_open
         )
-    }
-}
-
-fn propose(knob: Knob, target: i64, reason: String, urgency: Urgency) -> Proposal {
-    Proposal {
-        knob,
-        target: target.into(),
-        reason,
-        urgency,
     }
 }
 

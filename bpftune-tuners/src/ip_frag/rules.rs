@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bpftune_core::{
-    Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Urgency, View,
+    Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, View, give_back, halfway,
     stats::Direction,
     trial::{Counter, Guard, Plan, Resource, Windows},
 };
@@ -107,16 +107,8 @@ impl Tuner for IpFrag {
     }
 
     fn on_memory_pressure(&mut self, view: &dyn View) -> Vec<Proposal> {
-        let raised = view.changed().into_iter();
-        raised
-            .filter(|(knob, _)| LIMITS.contains(&knob.tunable.as_str()))
-            .filter_map(|(knob, original)| {
-                let now = view.value(&knob)?.last();
-                let target = original.last() + (now - original.last()) / 2;
-                let reason = "the host is short of memory (PSI)".into();
-                (target < now).then(|| propose(knob, target, reason, Urgency::Harm))
-            })
-            .collect()
+        let owns = |knob: &Knob| LIMITS.contains(&knob.tunable.as_str());
+        give_back(view, owns, |_, original, now| halfway(original, now))
     }
 }
 
@@ -153,16 +145,7 @@ fn grow(signal: &Signal, view: &dyn View) -> Option<Proposal> {
         memory / 1024.0,
         limit / 1024.0
     );
-    (target > now).then(|| propose(knob, target, reason, Urgency::Gain))
-}
-
-fn propose(knob: Knob, target: i64, reason: String, urgency: Urgency) -> Proposal {
-    Proposal {
-        knob,
-        target: target.into(),
-        reason,
-        urgency,
-    }
+    (target > now).then(|| Proposal::gain(knob, target, reason))
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bpftune_core::{
-    Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Urgency, Value, View,
+    Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Value, View, give_back,
+    halfway,
     trial::{Guard, Plan, Resource, Windows},
 };
 
@@ -117,21 +118,16 @@ impl Tuner for Neigh {
 
     /// Halfway back to the reserve of a burst; that is at most a 256th of memory, and an empty table costs nothing.
     fn on_memory_pressure(&mut self, view: &dyn View) -> Vec<Proposal> {
-        let reserve = |knob: &Knob| {
-            let name = knob.tunable.as_str();
-            (LIMITS.contains(&name).then_some(RESERVE))
-                .or(SWEEPS.contains(&name).then_some(RESERVE / 2))
-        };
-        let raised = view.changed().into_iter();
-        raised
-            .filter_map(|(knob, original)| {
-                let least = original.last().max(reserve(&knob)?);
-                let now = view.value(&knob)?.last();
-                let target = least + (now - least) / 2;
-                let reason = "the host is short of memory (PSI)".into();
-                (target < now).then(|| propose(knob, target, reason, Urgency::Harm))
-            })
-            .collect()
+        let is_limit = |knob: &Knob| LIMITS.contains(&knob.tunable.as_str());
+        let is_sweep = |knob: &Knob| SWEEPS.contains(&knob.tunable.as_str());
+        give_back(
+            view,
+            |knob| is_limit(knob) || is_sweep(knob),
+            |knob, original, now| {
+                let reserve = if is_limit(knob) { RESERVE } else { RESERVE / 2 };
+                halfway(original.max(reserve), now)
+            },
+        )
     }
 }
 
@@ -203,7 +199,7 @@ impl Table {
             self.entries,
             signal.subject
         );
-        let mut proposals = vec![propose(limit, target, reason, Urgency::Gain)];
+        let mut proposals = vec![Proposal::gain(limit, target, reason)];
         // The kernel's own ratio.
         let sweep = self.knob(SWEEPS, view);
         if view
@@ -215,7 +211,7 @@ impl Table {
                  would take out what is in use",
                 self.name()
             );
-            proposals.push(propose(sweep, target / 2, reason, Urgency::Gain));
+            proposals.push(Proposal::gain(sweep, target / 2, reason));
         }
         proposals
     }
@@ -233,22 +229,13 @@ impl Table {
                 self.name(),
                 self.entries
             );
-            (target < now).then(|| propose(knob, target, reason, Urgency::Gain))
+            (target < now).then(|| Proposal::gain(knob, target, reason))
         };
         let wanted = self.entries + RESERVE;
         [back(SWEEPS, wanted / 2), back(LIMITS, wanted)]
             .into_iter()
             .flatten()
             .collect()
-    }
-}
-
-fn propose(knob: Knob, target: i64, reason: String, urgency: Urgency) -> Proposal {
-    Proposal {
-        knob,
-        target: target.into(),
-        reason,
-        urgency,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bpftune_core::{
-    Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Urgency, View,
+    Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, View, give_back, halfway,
     stats::Direction,
     trial::{Counter, Guard, Plan, Resource, Windows},
 };
@@ -42,15 +42,6 @@ fn knob(view: &dyn View) -> Knob {
     Knob {
         tunable: MAX_BACKLOG.into(),
         netns: view.host_netns(),
-    }
-}
-
-fn propose(knob: Knob, target: i64, reason: String, urgency: Urgency) -> Proposal {
-    Proposal {
-        knob,
-        target: target.into(),
-        reason,
-        urgency,
     }
 }
 
@@ -110,16 +101,12 @@ impl Tuner for NetBacklog {
     }
 
     fn on_memory_pressure(&mut self, view: &dyn View) -> Vec<Proposal> {
-        let knob = knob(view);
-        let changed = view.changed();
-        let back = || {
-            let (_, original) = changed.iter().find(|(known, _)| *known == knob)?;
-            let now = view.value(&knob)?.last();
-            let target = original.last() + (now - original.last()) / 2;
-            let reason = "the host is short of memory (PSI)".into();
-            (target < now).then(|| propose(knob.clone(), target, reason, Urgency::Harm))
-        };
-        back().into_iter().collect()
+        let own = knob(view);
+        give_back(
+            view,
+            |knob| *knob == own,
+            |_, original, now| halfway(original, now),
+        )
     }
 }
 
@@ -144,7 +131,7 @@ impl NetBacklog {
             "{lost:.0} packets from {} were lost for a processor's queue of incoming packets was full at {now}",
             signal.subject
         );
-        (target > now).then(|| propose(knob, target, reason, Urgency::Gain))
+        (target > now).then(|| Proposal::gain(knob, target, reason))
     }
 }
 
@@ -164,7 +151,7 @@ fn too_slow(
         signal.subject,
         lasting / 1e3
     );
-    (original.last() < now).then(|| propose(knob, original.last(), reason, Urgency::Harm))
+    (original.last() < now).then(|| Proposal::against_harm(knob, original.last(), reason))
 }
 
 #[cfg(test)]

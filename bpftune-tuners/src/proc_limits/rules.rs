@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bpftune_core::{
-    Knob, Proposal, Signal, Tunable, Tuner, Urgency, View,
+    Knob, Proposal, Signal, Tunable, Tuner, View,
     stats::Direction,
     trial::{Counter, Guard, Plan, Resource, Windows},
 };
@@ -92,12 +92,8 @@ fn raise(
     }
     let wanted = (used * 4.0).clamp(limit * 2.0, limit * growth);
     let target = (wanted as u64).next_power_of_two();
-    Some(Proposal {
-        knob,
-        target: now.with_last(i64::try_from(target).unwrap_or(i64::MAX)),
-        reason,
-        urgency: Urgency::Gain,
-    })
+    let target = now.with_last(i64::try_from(target).unwrap_or(i64::MAX));
+    Some(Proposal::gain(knob, target, reason))
 }
 
 fn counted(signal: &Signal, view: &dyn View) -> Option<Proposal> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bpftune_core::{
-    Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Urgency, Value, View,
+    Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Value, View,
     learner::{Input, Kind, Learner, Reading, Spec, limit},
 };
 
@@ -248,12 +248,7 @@ fn knob(name: &str, signal: &Signal) -> Knob {
 }
 
 fn gain(knob: Knob, target: Value, reason: String) -> Vec<Proposal> {
-    vec![Proposal {
-        knob,
-        target,
-        reason,
-        urgency: Urgency::Gain,
-    }]
+    vec![Proposal::gain(knob, target, reason)]
 }
 
 /// Raises the last number to what the learner makes of the measured need.
@@ -423,12 +418,7 @@ fn give_back(tuner: &TcpBuffer, view: &dyn View, why: &str) -> Vec<Proposal> {
             let now = view.value(&knob)?;
             let target = tuner.next(now.last(), original.last(), Reading::Less)?;
             let target = now.with_last(target);
-            (target != now).then(|| Proposal {
-                knob,
-                target,
-                reason: why.to_owned(),
-                urgency: Urgency::Harm,
-            })
+            (target != now).then(|| Proposal::against_harm(knob, target, why))
         })
         .collect()
 }

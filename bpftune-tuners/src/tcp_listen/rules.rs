@@ -3,9 +3,10 @@
 use std::{collections::HashSet, time::Duration};
 
 use bpftune_core::{
-    Bound, Cost, Knob, Machine, NetnsCookie, Proposal, Scope, Signal, Tunable, Tuner, Urgency,
-    Value, View,
+    Bound, Cost, Knob, Machine, NetnsCookie, Proposal, Scope, Signal, Tunable, Tuner, Value, View,
+    give_back,
     governor::Decision,
+    halfway,
     stats::Direction,
     trial::{Counter, Guard, Plan, Resource, Windows},
 };
@@ -143,20 +144,8 @@ impl Tuner for TcpListen {
     }
 
     fn on_memory_pressure(&mut self, view: &dyn View) -> Vec<Proposal> {
-        let raised = view.changed().into_iter();
-        raised
-            .filter(|(knob, _)| [SOMAXCONN, MAX_SYN_BACKLOG].contains(&knob.tunable.as_str()))
-            .filter_map(|(knob, original)| {
-                let now = view.value(&knob)?.last();
-                let target = original.last() + (now - original.last()) / 2;
-                (target < now).then(|| Proposal {
-                    knob,
-                    target: target.into(),
-                    reason: "the host is short of memory (PSI)".into(),
-                    urgency: Urgency::Harm,
-                })
-            })
-            .collect()
+        let owns = |knob: &Knob| [SOMAXCONN, MAX_SYN_BACKLOG].contains(&knob.tunable.as_str());
+        give_back(view, owns, |_, original, now| halfway(original, now))
     }
 }
 
@@ -215,15 +204,11 @@ fn longer(now: &Value, held_at: i64, need: f64) -> Option<i64> {
 }
 
 fn propose(signal: &Signal, tunable: &str, target: i64, reason: String) -> Proposal {
-    Proposal {
-        knob: Knob {
-            tunable: tunable.into(),
-            netns: signal.netns,
-        },
-        target: target.into(),
-        reason,
-        urgency: Urgency::Gain,
-    }
+    let knob = Knob {
+        tunable: tunable.into(),
+        netns: signal.netns,
+    };
+    Proposal::gain(knob, target, reason)
 }
 
 fn value(signal: &Signal, tunable: &str, view: &dyn View) -> Option<Value> {

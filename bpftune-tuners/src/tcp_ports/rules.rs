@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bpftune_core::{
-    Bound, Cost, Knob, Proposal, Scope, Signal, Tunable, Tuner, Urgency, Value, View,
+    Bound, Cost, Knob, Proposal, Scope, Signal, Tunable, Tuner, Value, View,
     stats::Direction,
     trial::{Counter, Guard, Plan, Resource, Windows},
 };
@@ -141,12 +141,7 @@ impl Seen {
             netns: signal.netns,
         };
         let now = |name| view.value(&knob(name));
-        let proposal = |name, target, reason| Proposal {
-            knob: knob(name),
-            target,
-            reason,
-            urgency: Urgency::Gain,
-        };
+        let proposal = |name, target: Value, reason| Proposal::gain(knob(name), target, reason);
         let range = now(RANGE)?;
         let (tw_reuse, fin) = (now(TW_REUSE)?.last(), now(FIN_TIMEOUT)?.last());
         // Something has been changed since this was seen.

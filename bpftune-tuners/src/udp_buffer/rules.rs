@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bpftune_core::{
-    Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Urgency, Value, View,
+    Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Value, View, give_back,
+    halfway,
     stats::Direction,
     trial::{Counter, Guard, Plan, Resource, Windows},
 };
@@ -112,16 +113,8 @@ impl Tuner for UdpBuffer {
     }
 
     fn on_memory_pressure(&mut self, view: &dyn View) -> Vec<Proposal> {
-        let raised = view.changed().into_iter();
-        raised
-            .filter(|(knob, _)| knob.tunable == RMEM_DEFAULT)
-            .filter_map(|(knob, original)| {
-                let now = view.value(&knob)?.last();
-                let target = even(original.last() + (now - original.last()) / 2);
-                let reason = "the host is short of memory (PSI)".into();
-                (target < now).then(|| propose(knob, target.into(), reason, Urgency::Harm))
-            })
-            .collect()
+        let owns = |knob: &Knob| knob.tunable == RMEM_DEFAULT;
+        give_back(view, owns, |_, original, now| even(halfway(original, now)))
     }
 }
 
@@ -134,15 +127,6 @@ fn knob(name: &str, view: &dyn View) -> Knob {
     Knob {
         tunable: name.into(),
         netns: view.host_netns(),
-    }
-}
-
-fn propose(knob: Knob, target: Value, reason: String, urgency: Urgency) -> Proposal {
-    Proposal {
-        knob,
-        target,
-        reason,
-        urgency,
     }
 }
 
@@ -170,7 +154,7 @@ impl UdpBuffer {
              running sockets of that size which lost datagrams get it too, as far as their processes can be reached",
             signal.subject
         );
-        (target > now).then(|| propose(knob, target.into(), reason, Urgency::Gain))
+        (target > now).then(|| Proposal::gain(knob, target, reason))
     }
 }
 
@@ -190,7 +174,7 @@ fn too_slow(
         signal.subject,
         lasting / 1e3
     );
-    (original.last() < now).then(|| propose(knob, original.clone(), reason, Urgency::Harm))
+    (original.last() < now).then(|| Proposal::against_harm(knob, original.clone(), reason))
 }
 
 fn memory_exceeded(signal: &Signal, view: &dyn View) -> Option<Proposal> {
@@ -214,7 +198,7 @@ fn memory_exceeded(signal: &Signal, view: &dyn View) -> Option<Proposal> {
         machine.memory_available as f64 * 100.0 / machine.memory_total.max(1) as f64
     );
     let target = Value::new(target);
-    (target != now).then(|| propose(knob, target, reason, Urgency::Gain))
+    (target != now).then(|| Proposal::gain(knob, target, reason))
 }
 
 #[cfg(test)]

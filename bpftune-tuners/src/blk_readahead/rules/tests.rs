@@ -1,4 +1,4 @@
-use bpftune_core::{Figure, NetnsCookie};
+use bpftune_core::{Figure, NetnsCookie, Urgency};
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,4 @@
+use bpftune_core::Urgency;
 use proptest::prelude::*;
 
 use super::*;

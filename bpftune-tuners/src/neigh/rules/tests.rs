@@ -1,4 +1,4 @@
-use bpftune_core::NetnsCookie;
+use bpftune_core::{NetnsCookie, Urgency};
 use proptest::prelude::*;
 
 use super::*;

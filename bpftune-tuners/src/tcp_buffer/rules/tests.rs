@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use bpftune_core::{Figure, NetnsCookie};
+use bpftune_core::{Figure, NetnsCookie, Urgency};
 use proptest::prelude::*;
 
 use super::*;
