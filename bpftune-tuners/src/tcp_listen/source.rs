@@ -18,9 +18,10 @@ use bpftune_core::{
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use super::{
-    relisten::{Relistened, relisten},
+    relisten::relisten,
     rules::{ACCEPT_QUEUE, SOMAXCONN, SYN_QUEUE},
 };
+use crate::reach::Done;
 
 const UNANSWERED: &str = "unanswered";
 const OWN_BACKLOG: &str = "own-backlog";
@@ -323,8 +324,8 @@ impl Source for TcpListenSource {
     }
 }
 
-fn tell(done: &Relistened, old: u32, new: u32) {
-    let Relistened { reached, kept, why } = done;
+fn tell(done: &Done, old: u32, new: u32) {
+    let Done { reached, kept, why } = done;
     if let Some(why) = why {
         tracing::warn!(
             "{kept} listeners keep a backlog of {old} until their application calls listen(2) again: pidfd_getfd(2) or \

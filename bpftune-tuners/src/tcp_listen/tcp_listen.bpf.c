@@ -20,6 +20,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
+#include "bpftune/descriptor.h"
 #include "bpftune/event.h"
 #include "bpftune/gate.h"
 
@@ -135,42 +136,13 @@ int BPF_PROG(handshake_late, const struct sock *sk, const struct request_sock *r
 	return 0;
 }
 
-/* A listening socket and a descriptor that leads to it; Rust's mirror is in relisten.rs. */
-struct listener {
-	__u64 netns_cookie;
-	__u64 inode;
-	__u32 process;
-	__u32 descriptor;
-	__u32 backlog;
-	__u32 pad;
-};
-
 /* Runs over all descriptors of the host after somaxconn has changed. */
 SEC("iter/task_file")
 int listeners(struct bpf_iter__task_file *ctx)
 {
-	struct file *file = ctx->file;
-	struct task_struct *task = ctx->task;
+	struct sock *sk = socket_of(ctx, IPPROTO_TCP);
 
-	if (!file || !task)
-		return 0;
-	struct socket *socket = bpf_sock_from_file(file);
-
-	if (!socket)
-		return 0;
-	struct sock *sk = BPF_CORE_READ(socket, sk);
-
-	if (!sk || BPF_CORE_READ(sk, __sk_common.skc_state) != TCP_LISTEN ||
-	    BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
-		return 0;
-	struct listener found = {
-		.netns_cookie = BPF_CORE_READ(sk, __sk_common.skc_net.net, net_cookie),
-		.inode = BPF_CORE_READ(file, f_inode, i_ino),
-		.process = BPF_CORE_READ(task, tgid),
-		.descriptor = ctx->fd,
-		.backlog = BPF_CORE_READ(sk, sk_max_ack_backlog),
-	};
-
-	bpf_seq_write(ctx->meta->seq, &found, sizeof(found));
+	if (sk && BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_LISTEN)
+		tell_way(ctx, sk, BPF_CORE_READ(sk, sk_max_ack_backlog));
 	return 0;
 }

@@ -11,9 +11,10 @@ use bpftune_core::{
 use libbpf_rs::MapHandle;
 
 use super::{
-    resize::{Port, Resized, resize},
+    resize::{Port, resize},
     rules::{CUT_DOWN, FULL, LOST, MEMORY_EXCEEDED, RMEM_DEFAULT, RMEM_MAX},
 };
+use crate::reach::Done;
 
 /// Scenario numbers of the BPF program and their names.
 const SCENARIOS: Scenarios = &[(1, FULL), (2, MEMORY_EXCEEDED)];
@@ -104,8 +105,8 @@ impl Source for UdpBufferSource {
     }
 }
 
-fn tell(done: &Resized, old: u32, new: u32) {
-    let Resized { reached, kept, why } = done;
+fn tell(done: &Done, old: u32, new: u32) {
+    let Done { reached, kept, why } = done;
     if let Some(why) = why {
         tracing::warn!(
             "{kept} UDP sockets keep a buffer of {old} bytes until they are made anew: pidfd_getfd(2) or SO_RCVBUFFORCE: \

@@ -16,6 +16,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
+#include "bpftune/descriptor.h"
 #include "bpftune/event.h"
 
 #define BPFTUNE_GATES 64
@@ -167,45 +168,17 @@ int BPF_PROG(memory_exceeded, struct sock *sk)
 	return 0;
 }
 
-struct udp_socket {
-	__u64 netns_cookie;
-	__u64 inode;
-	__u32 process;
-	__u32 descriptor;
-	__u32 buffer;
-	__u32 port;
-};
-
 /* Runs over all descriptors of the host after rmem_default has changed. */
 SEC("iter/task_file")
 int sockets(struct bpf_iter__task_file *ctx)
 {
-	struct file *file = ctx->file;
-	struct task_struct *task = ctx->task;
+	struct sock *sk = socket_of(ctx, IPPROTO_UDP);
 
-	if (!file || !task)
-		return 0;
-	struct socket *socket = bpf_sock_from_file(file);
-
-	if (!socket)
-		return 0;
-	struct sock *sk = BPF_CORE_READ(socket, sk);
-
-	if (!sk || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_UDP)
+	if (!sk)
 		return 0;
 	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
 
-	if (family != AF_INET && family != AF_INET6)
-		return 0;
-	struct udp_socket found = {
-		.netns_cookie = BPF_CORE_READ(sk, __sk_common.skc_net.net, net_cookie),
-		.inode = BPF_CORE_READ(file, f_inode, i_ino),
-		.process = BPF_CORE_READ(task, tgid),
-		.descriptor = ctx->fd,
-		.buffer = BPF_CORE_READ(sk, sk_rcvbuf),
-		.port = BPF_CORE_READ(sk, __sk_common.skc_num),
-	};
-
-	bpf_seq_write(ctx->meta->seq, &found, sizeof(found));
+	if (family == AF_INET || family == AF_INET6)
+		tell_way(ctx, sk, BPF_CORE_READ(sk, sk_rcvbuf));
 	return 0;
 }
