@@ -7,8 +7,8 @@ use crate::{
     setup,
 };
 
-/// `bpftune run` on this host. Signals and the exit status are the daemon's own: we become it.
-pub(crate) fn daemon(args: &[String]) -> Result {
+/// Builds the daemon as it is measured and run.
+pub(crate) fn build_daemon() -> Result {
     setup::ensure()?;
     check(cargo().args([
         "build",
@@ -16,7 +16,12 @@ pub(crate) fn daemon(args: &[String]) -> Result {
         "--package",
         "bpftune-tuners",
         "--bins",
-    ]))?;
+    ]))
+}
+
+/// `bpftune run` on this host. Signals and the exit status are the daemon's own: we become it.
+pub(crate) fn daemon(args: &[String]) -> Result {
+    build_daemon()?;
     let args: Vec<String> = std::iter::once("run".to_owned())
         .chain(args.iter().cloned())
         .collect();
@@ -26,7 +31,8 @@ pub(crate) fn daemon(args: &[String]) -> Result {
 /// A program of the lab crate, told where the daemon is.
 pub(crate) fn lab(program: &str, args: &[String]) -> Result {
     setup::ensure()?;
-    check(cargo().args([
+    let mut build = cargo();
+    build.args([
         "build",
         "--release",
         "--package",
@@ -34,10 +40,12 @@ pub(crate) fn lab(program: &str, args: &[String]) -> Result {
         "--package",
         "lab",
         "--bins",
-        // The lab tries tuners that are not among the default ones yet, too.
-        "--features",
-        "bpftune-tuners/proc-limits",
-    ]))?;
+    ]);
+    // Tried there without being a default one yet; everywhere else the daemon is the one that `run` builds.
+    if args.iter().any(|arg| arg == "system") {
+        build.args(["--features", "bpftune-tuners/proc-limits"]);
+    }
+    check(&mut build)?;
     let release = target_dir()?.join("release");
     let mut all = vec![
         "--bpftune".to_owned(),

@@ -64,7 +64,7 @@ fn git(args: &[&str]) -> Result<String> {
 }
 
 /// `cases` of a checkout; the same flags and profile for both.
-fn build(dir: &Path, target: &Path) -> Result<PathBuf> {
+pub(super) fn build(dir: &Path, target: &Path) -> Result<PathBuf> {
     let mut command = cargo();
     command.current_dir(dir).env("CARGO_TARGET_DIR", target);
     command.args([

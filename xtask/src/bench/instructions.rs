@@ -7,9 +7,10 @@ use std::{fs, path::Path, process::Command};
 
 use serde_json::{Map, Value as Json, json};
 
+use super::compare;
 use crate::{
     needs::{Need, Probe},
-    process::{Result, cargo, check, root, shown, target_dir},
+    process::{Result, root, shown, target_dir},
     setup,
 };
 
@@ -138,16 +139,7 @@ fn judge(now: &Map<String, Json>, baseline: &Json, toolchain: &str) -> (Vec<Stri
 pub(crate) fn run(accept: bool) -> Result {
     setup::ensure_all(NEEDS)?;
     setup::ensure()?;
-    check(cargo().args([
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "lab",
-        "--bin",
-        "cases",
-    ]))?;
-    let program = target_dir()?.join("release/cases");
+    let program = compare::build(&root(), &target_dir()?)?;
     let names = output(Command::new(&program).arg("counted"))?;
     let mut now = Map::new();
     for line in names.lines() {

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use crate::{
     process::{Result, cargo, check, is_root, shown},
-    setup,
+    run, setup,
 };
 
 /// In the order of `all`.
@@ -57,13 +57,7 @@ pub(crate) fn run(verb: &Verb) -> Result {
         .iter()
         .any(|name| ["overhead", "scale"].contains(name))
     {
-        check(cargo().args([
-            "build",
-            "--release",
-            "--package",
-            "bpftune-tuners",
-            "--bins",
-        ]))?;
+        run::build_daemon()?;
     }
     let programs = build(&names)?;
     let mut args = verb.args.clone();
