@@ -13,11 +13,11 @@ use lab::{
     cases::{
         decision::World,
         events::{Ring, SIZE, copy},
-        journal::{Bare, Commits},
+        journal::{self, Bare, Commits},
     },
     daemon::{self, Daemon},
     netns::Netns,
-    result::{Common, Curve, Law, Part, Recorder, Row, median, root},
+    result::{Common, Curve, Law, Part, Recorder, Row, median},
 };
 
 /// How the daemon's costs grow: each curve beside its law
@@ -87,12 +87,7 @@ fn by_tuners(part: &mut Part, quick: bool) {
 
 /// Journals of several lengths on the same disk, and the bare write, in turn.
 fn by_journal(part: &mut Part, quick: bool) -> Result<()> {
-    let parent = root().join("target/bench-journal");
-    let dir = std::fs::create_dir_all(&parent).and_then(|()| tempfile::tempdir_in(&parent));
-    let dir = dir.map_err(Error::doing(format!(
-        "cannot write in {}",
-        parent.display()
-    )))?;
+    let dir = journal::scratch()?;
     let place = |name: &str| -> Result<std::path::PathBuf> {
         let place = dir.path().join(name);
         std::fs::create_dir_all(&place).map_err(Error::doing("cannot make a directory"))?;

@@ -1,7 +1,6 @@
 //! What `cargo xtask new-tuner` makes: its tests pass, and in a real daemon it tunes and is taken back.
 
 use std::{
-    net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
@@ -50,19 +49,6 @@ fn succeeds(command: &mut Command) -> String {
     let said = said(&output);
     assert!(output.status.success(), "{command:?}: {said}");
     said
-}
-
-/// Opens and closes connections, so that each stays in TIME_WAIT.
-fn close_many(netns: &Netns, count: usize) {
-    netns.run(|| {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 4000)).unwrap();
-        for _ in 0..count {
-            let here = TcpStream::connect((Ipv4Addr::LOCALHOST, 4000)).unwrap();
-            let (there, _) = listener.accept().unwrap();
-            drop(here);
-            drop(there);
-        }
-    });
 }
 
 fn short_of_room() -> Netns {

@@ -1,9 +1,6 @@
 //! Plugins in a real daemon: both examples at work, files that come and go, configuration.
 
-use std::{
-    net::{Ipv4Addr, TcpListener, TcpStream},
-    time::Duration,
-};
+use std::{net::Ipv4Addr, time::Duration};
 
 use lab::{
     daemon::{Daemon, binary, command},
@@ -20,19 +17,6 @@ use plugin_files::*;
 
 const BUCKETS: &str = "net.ipv4.tcp_max_tw_buckets";
 const RETRIES: &str = "net.ipv4.tcp_synack_retries";
-
-/// Opens and closes connections, so that each ends in TIME_WAIT on this side.
-fn close_many(netns: &Netns, count: usize) {
-    netns.run(|| {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 4000)).unwrap();
-        for _ in 0..count {
-            let here = TcpStream::connect((Ipv4Addr::LOCALHOST, 4000)).unwrap();
-            let (there, _) = listener.accept().unwrap();
-            drop(here);
-            drop(there);
-        }
-    });
-}
 
 /// Begins more connections than a listener has room for, and lets them be.
 fn overflow(netns: &Netns) {

@@ -12,7 +12,7 @@ use bpftune_core::{
     journal::{Journal, NewDecision},
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, result::root};
 
 /// The bare write goes round in a file of this many blocks, as a write-ahead log does: nothing grows.
 const BLOCKS: u64 = 1024;
@@ -22,6 +22,19 @@ const BLOCK: usize = 4096;
 const REASON: &str = "net.ipv4.tcp_rmem in /run/netns/web raised from \"4096 131072 131072\" to \"4096 131072 6291456\" \
                       because 10.0.0.1:443 from 10.0.0.2:40000 fills its window each round trip: 49.8 Mbit/s over a \
                       round trip of 20.1 ms";
+
+/// A directory of its own on the disk of the checkout: /tmp may be none.
+///
+/// # Errors
+/// What the file system says.
+pub fn scratch() -> Result<tempfile::TempDir> {
+    let parent = root().join("target/bench-journal");
+    let dir = std::fs::create_dir_all(&parent).and_then(|()| tempfile::tempdir_in(&parent));
+    dir.map_err(Error::doing(format!(
+        "cannot write in {}",
+        parent.display()
+    )))
+}
 
 /// 4 KiB and fdatasync(2).
 pub struct Bare {

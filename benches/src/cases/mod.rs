@@ -18,7 +18,7 @@ use self::{
     journal::Commits,
     process::{Ring, check, compile, entry},
 };
-use crate::{Error, Result, elf::Programs, result::root};
+use crate::{Error, Result, elf::Programs};
 
 /// Does so many operations, and says how long what is measured of them took.
 type Run = Box<dyn FnMut(usize) -> Result<Duration>>;
@@ -152,12 +152,7 @@ fn processes() -> Result<Run> {
 }
 
 fn commit() -> Result<Run> {
-    let parent = root().join("target/bench-journal");
-    let dir = std::fs::create_dir_all(&parent).and_then(|()| tempfile::tempdir_in(&parent));
-    let dir = dir.map_err(Error::doing(format!(
-        "cannot write in {}",
-        parent.display()
-    )))?;
+    let dir = journal::scratch()?;
     let mut commits = Commits::new(dir.path(), 1)?;
     Ok(Box::new(move |count| {
         let _ = &dir;

@@ -99,7 +99,6 @@ impl Stage for Watched {
         Vec::new()
     }
     fn begin(&mut self) -> Result<()> {
-        debug_assert!(self.tree.root.path().is_dir());
         Ok(())
     }
     /// It comes and goes each second.

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -10,6 +11,7 @@ use std::{
 
 use lab::{
     link::{Link, Shape},
+    netns::Netns,
     scenario::{SMALL, set_buffers},
     traffic::Transfer,
 };
@@ -96,4 +98,17 @@ impl Files {
     pub fn path(&self) -> &Path {
         self.0.path()
     }
+}
+
+/// Opens and closes connections, so that each ends in TIME_WAIT on this side.
+pub fn close_many(netns: &Netns, count: usize) {
+    netns.run(|| {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 4000)).unwrap();
+        for _ in 0..count {
+            let here = TcpStream::connect((Ipv4Addr::LOCALHOST, 4000)).unwrap();
+            let (there, _) = listener.accept().unwrap();
+            drop(here);
+            drop(there);
+        }
+    });
 }

@@ -1,53 +1,11 @@
-use std::collections::HashMap;
-
-use bpftune_core::{Figure, NetnsCookie, Urgency};
+use bpftune_core::{Figure, Urgency};
 use proptest::prelude::*;
 
 use super::*;
-
-const NETNS: NetnsCookie = NetnsCookie(7);
-const HOST: NetnsCookie = NetnsCookie(1);
-
-struct Recorded {
-    values: HashMap<Knob, Value>,
-    originals: Vec<(Knob, Value)>,
-    machine: Machine,
-}
-
-impl View for Recorded {
-    fn value(&self, knob: &Knob) -> Option<Value> {
-        self.values.get(knob).cloned()
-    }
-    fn machine(&self) -> &Machine {
-        &self.machine
-    }
-    fn host_netns(&self) -> NetnsCookie {
-        HOST
-    }
-    fn changed(&self) -> Vec<(Knob, Value)> {
-        self.originals.clone()
-    }
-}
-
-fn at(name: &str, netns: NetnsCookie) -> Knob {
-    Knob {
-        tunable: name.into(),
-        netns,
-    }
-}
+use crate::testing::{HOST, NETNS, Recorded, at};
 
 fn recorded() -> Recorded {
-    let value = |name, netns, numbers: &[i64]| (at(name, netns), Value::new(numbers));
     Recorded {
-        values: HashMap::from([
-            value(RMEM, NETNS, &[4096, 131072, 131072]),
-            value(WMEM, NETNS, &[4096, 16384, 16384]),
-            value(MODERATE, NETNS, &[1]),
-            value(RMEM_MAX, HOST, &[212992]),
-            value(WMEM_MAX, HOST, &[212992]),
-            value(TCP_MEM, HOST, &[1000, 2000, 3000]),
-        ]),
-        originals: Vec::new(),
         machine: Machine {
             memory_total: 24 << 30,
             memory_available: 20 << 30,
@@ -56,6 +14,14 @@ fn recorded() -> Recorded {
             tcp_memory: 8 << 20,
             tcp_memory_pressure: 1536 << 20,
         },
+        ..Recorded::new(&[
+            (RMEM, NETNS, &[4096, 131072, 131072]),
+            (WMEM, NETNS, &[4096, 16384, 16384]),
+            (MODERATE, NETNS, &[1]),
+            (RMEM_MAX, HOST, &[212992]),
+            (WMEM_MAX, HOST, &[212992]),
+            (TCP_MEM, HOST, &[1000, 2000, 3000]),
+        ])
     }
 }
 
