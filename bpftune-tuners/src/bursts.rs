@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use bpftune_core::{Knob, Proposal, View};
+
 /// Steps in one series of losses.
 const STEPS: u32 = 2;
 /// Losses that last so long without a pause are no burst, milliseconds.
@@ -37,6 +39,16 @@ impl Bursts {
 /// Whether losses that have lasted for so many milliseconds are no burst.
 pub(crate) fn is_overload(lasting_ms: f64) -> bool {
     lasting_ms > OVERLOAD_MS
+}
+
+/// Back to where it was, for more only makes older what is read. `None` where it was not raised.
+pub(crate) fn undo(view: &dyn View, knob: Knob, reason: String) -> Option<Proposal> {
+    let now = view.value(&knob)?.last();
+    let (knob, original) = view
+        .changed()
+        .into_iter()
+        .find(|(known, _)| *known == knob)?;
+    (original.last() < now).then(|| Proposal::against_harm(knob, original, reason))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use bpftune_core::{
     trial::{Counter, Guard, Plan, Resource, Windows},
 };
 
-use crate::bursts::{Bursts, is_overload};
+use crate::bursts::{Bursts, is_overload, undo};
 
 pub(super) const LOST: &str = "backlog-full";
 
@@ -116,7 +116,7 @@ impl NetBacklog {
         let knob = knob(view);
         let now = view.value(&knob)?.last();
         if is_overload(lasting) {
-            return too_slow(signal, view, knob, now, lasting);
+            return too_slow(signal, view, knob, lasting);
         }
         // All queues have one length.
         if !self.bursts.step(MAX_BACKLOG, signal.figure("series")?) {
@@ -136,22 +136,14 @@ impl NetBacklog {
 }
 
 /// A longer queue only makes packets older.
-fn too_slow(
-    signal: &Signal,
-    view: &dyn View,
-    knob: Knob,
-    now: i64,
-    lasting: f64,
-) -> Option<Proposal> {
-    let changed = view.changed();
-    let (_, original) = changed.iter().find(|(known, _)| *known == knob)?;
+fn too_slow(signal: &Signal, view: &dyn View, knob: Knob, lasting: f64) -> Option<Proposal> {
     let reason = format!(
         "packets from {} have been lost for {:.1} s without a pause, with a longer queue too: a processor cannot keep up, \
          and a longer queue only makes packets older",
         signal.subject,
         lasting / 1e3
     );
-    (original.last() < now).then(|| Proposal::against_harm(knob, original.last(), reason))
+    undo(view, knob, reason)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use bpftune_core::{
     trial::{Counter, Guard, Plan, Resource, Windows},
 };
 
-use crate::bursts::{Bursts, is_overload};
+use crate::bursts::{Bursts, is_overload, undo};
 
 pub(super) const FULL: &str = "udp-buffer-full";
 /// Not this tuner's to help: whoever owns `rmem_max` listens.
@@ -142,7 +142,7 @@ impl UdpBuffer {
             return None;
         }
         if is_overload(lasting) {
-            return too_slow(signal, view, knob, now, lasting);
+            return too_slow(signal, view, knob, lasting);
         }
         if !self.bursts.step(&signal.subject, figure("series")?) {
             return None;
@@ -159,22 +159,14 @@ impl UdpBuffer {
 }
 
 /// More buffer only makes datagrams older.
-fn too_slow(
-    signal: &Signal,
-    view: &dyn View,
-    knob: Knob,
-    now: i64,
-    lasting: f64,
-) -> Option<Proposal> {
-    let changed = view.changed();
-    let (_, original) = changed.iter().find(|(known, _)| *known == knob)?;
+fn too_slow(signal: &Signal, view: &dyn View, knob: Knob, lasting: f64) -> Option<Proposal> {
     let reason = format!(
         "datagrams to {} have been lost for {:.1} s without a pause, with a larger buffer too: its reader is slower than \
          its senders, and more buffer only makes datagrams older",
         signal.subject,
         lasting / 1e3
     );
-    (original.last() < now).then(|| Proposal::against_harm(knob, original.clone(), reason))
+    undo(view, knob, reason)
 }
 
 fn memory_exceeded(signal: &Signal, view: &dyn View) -> Option<Proposal> {
