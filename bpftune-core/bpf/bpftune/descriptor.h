@@ -21,12 +21,13 @@ struct socket_way {
 	__u32 port;
 };
 
-/* The socket of this protocol that the descriptor means, or NULL. */
-static __always_inline struct sock *socket_of(struct bpf_iter__task_file *ctx, __u16 protocol)
+/*
+ * The socket of this protocol that a file is, or NULL. Callers read ctx->file and
+ * ctx->task once, and check them: the verifier trusts only what it saw checked.
+ */
+static __always_inline struct sock *socket_of(struct file *file, __u16 protocol)
 {
-	if (!ctx->file || !ctx->task)
-		return NULL;
-	struct socket *socket = bpf_sock_from_file(ctx->file);
+	struct socket *socket = bpf_sock_from_file(file);
 
 	if (!socket)
 		return NULL;
@@ -37,12 +38,13 @@ static __always_inline struct sock *socket_of(struct bpf_iter__task_file *ctx, _
 	return sk;
 }
 
-static __always_inline void tell_way(struct bpf_iter__task_file *ctx, struct sock *sk, __u32 size)
+static __always_inline void tell_way(struct bpf_iter__task_file *ctx, struct file *file,
+				     struct task_struct *task, struct sock *sk, __u32 size)
 {
 	struct socket_way way = {
 		.netns_cookie = BPF_CORE_READ(sk, __sk_common.skc_net.net, net_cookie),
-		.inode = BPF_CORE_READ(ctx->file, f_inode, i_ino),
-		.process = BPF_CORE_READ(ctx->task, tgid),
+		.inode = BPF_CORE_READ(file, f_inode, i_ino),
+		.process = BPF_CORE_READ(task, tgid),
 		.descriptor = ctx->fd,
 		.size = size,
 		.port = BPF_CORE_READ(sk, __sk_common.skc_num),

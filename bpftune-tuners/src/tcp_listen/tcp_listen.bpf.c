@@ -140,9 +140,14 @@ int BPF_PROG(handshake_late, const struct sock *sk, const struct request_sock *r
 SEC("iter/task_file")
 int listeners(struct bpf_iter__task_file *ctx)
 {
-	struct sock *sk = socket_of(ctx, IPPROTO_TCP);
+	struct file *file = ctx->file;
+	struct task_struct *task = ctx->task;
+
+	if (!file || !task)
+		return 0;
+	struct sock *sk = socket_of(file, IPPROTO_TCP);
 
 	if (sk && BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_LISTEN)
-		tell_way(ctx, sk, BPF_CORE_READ(sk, sk_max_ack_backlog));
+		tell_way(ctx, file, task, sk, BPF_CORE_READ(sk, sk_max_ack_backlog));
 	return 0;
 }

@@ -172,13 +172,18 @@ int BPF_PROG(memory_exceeded, struct sock *sk)
 SEC("iter/task_file")
 int sockets(struct bpf_iter__task_file *ctx)
 {
-	struct sock *sk = socket_of(ctx, IPPROTO_UDP);
+	struct file *file = ctx->file;
+	struct task_struct *task = ctx->task;
+
+	if (!file || !task)
+		return 0;
+	struct sock *sk = socket_of(file, IPPROTO_UDP);
 
 	if (!sk)
 		return 0;
 	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
 
 	if (family == AF_INET || family == AF_INET6)
-		tell_way(ctx, sk, BPF_CORE_READ(sk, sk_rcvbuf));
+		tell_way(ctx, file, task, sk, BPF_CORE_READ(sk, sk_rcvbuf));
 	return 0;
 }
