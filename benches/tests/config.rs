@@ -69,6 +69,26 @@ fn changed_files_hold_at_once_and_bad_ones_never() {
     assert!(restored(&link));
 }
 
+/// In observe mode a source is asked for a minute's silence.
+#[test]
+fn what_was_only_observed_is_heard_once_it_may_change() {
+    need_root!();
+    let link = starved();
+    let files = Files::new("[governor]\nmode = \"observe\"\n");
+    let daemon = start(&link, &files);
+    let running = transfer(&link);
+    let signals = || {
+        let tuners = daemon.status().unwrap()["tuners"].clone();
+        let own = tuners.as_array().unwrap().iter();
+        own.filter(|tuner| tuner["name"] == "tcp-buffer")
+            .any(|tuner| tuner["signals"].as_u64() >= Some(2))
+    };
+    until("it starves and is seen", signals);
+    files.put("conf.d/50-auto.toml", "[governor]\nmode = \"auto\"\n");
+    until("both limits rise", || raised(&link));
+    running.stop().unwrap();
+}
+
 #[test]
 fn sighup_reads_the_files_of_a_service_again() {
     need_root!();

@@ -278,7 +278,7 @@ pub trait Source {
     }
 
     /// Asks for silence about this scenario in this namespace for a while: nothing can be done about
-    /// it now. A source may ignore it.
+    /// it now; no time at all ends an earlier silence. A source may ignore it.
     fn quiet(&mut self, netns: NetnsCookie, scenario: &str, how_long: Duration) {
         let _ = (netns, scenario, how_long);
     }

@@ -165,9 +165,7 @@ impl Engine {
         if let Some(signal) = signal
             && !how_long.is_zero()
         {
-            self.tuners[index]
-                .source
-                .quiet(signal.netns, &signal.scenario, how_long);
+            self.tuners[index].quiet(signal, how_long);
         }
     }
 

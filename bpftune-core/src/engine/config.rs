@@ -85,6 +85,9 @@ impl Engine {
                 self.configure_plugins();
                 // What was refused before may be possible now, and is to be said again if not.
                 self.said.clear();
+                self.tuners
+                    .iter_mut()
+                    .for_each(super::Registered::listen_again);
                 if differences.is_empty() && !mended {
                     tracing::debug!("{why}: nothing differs");
                 } else {

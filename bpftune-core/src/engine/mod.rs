@@ -21,6 +21,7 @@ mod view;
 mod watch;
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     fs::File,
     os::fd::{AsFd, BorrowedFd},
@@ -91,6 +92,29 @@ struct Registered {
     /// What its source was told last.
     reach: Option<Reach>,
     known: learned::Known,
+    /// What its source was asked to be silent about, since the configuration was read.
+    quieted: HashSet<(NetnsCookie, Cow<'static, str>)>,
+}
+
+/// So many are remembered: the silence about others ends by itself.
+const MOST_QUIETED: usize = 1024;
+
+impl Registered {
+    /// Asks for silence about a signal's like for a while.
+    fn quiet(&mut self, signal: &Signal, how_long: Duration) {
+        if self.quieted.len() >= MOST_QUIETED {
+            self.quieted.clear();
+        }
+        self.quieted.insert((signal.netns, signal.scenario.clone()));
+        self.source.quiet(signal.netns, &signal.scenario, how_long);
+    }
+
+    /// What could not be done may be possible now: it is to be heard of at once.
+    fn listen_again(&mut self) {
+        for (netns, scenario) in self.quieted.drain() {
+            self.source.quiet(netns, &scenario, Duration::ZERO);
+        }
+    }
 }
 
 /// The daemon.
@@ -478,16 +502,14 @@ impl Engine {
             .is_some_and(|scope| !scope.contains(&signal.netns))
             || self.governor.observes(tuner.tuner.name())
         {
-            tuner
-                .source
-                .quiet(signal.netns, &signal.scenario, Duration::from_secs(60));
+            tuner.quiet(signal, Duration::from_secs(60));
             return Ok(());
         }
         let now = Instant::now();
         if self.operator.rest(tuner.tuner.name(), now).is_some() {
             // Short, so that it works soon after it is let.
             let second = Duration::from_secs(1);
-            tuner.source.quiet(signal.netns, &signal.scenario, second);
+            tuner.quiet(signal, second);
             return Ok(());
         }
         self.tell_listeners(index, signal)?;

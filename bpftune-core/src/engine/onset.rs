@@ -130,9 +130,7 @@ impl Engine {
             let baseline = self.tuners[index].baseline.clone();
             let Some(first) = self.snapshot(signal.netns, &baseline.counters, Some(index)) else {
                 let second = Duration::from_secs(1);
-                self.tuners[index]
-                    .source
-                    .quiet(signal.netns, &signal.scenario, second);
+                self.tuners[index].quiet(signal, second);
                 return Ok(());
             };
             self.onset.retain(|_, onset| {

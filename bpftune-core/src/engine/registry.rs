@@ -1,6 +1,9 @@
 //! Tuners come and go.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 use nix::sys::epoll::EpollFlags;
 
@@ -61,6 +64,7 @@ impl Engine {
             baseline: Rc::new(Baseline::of(plans.values())),
             plans,
             known: Known::default(),
+            quieted: HashSet::new(),
             reach: None,
         });
         self.welcome(self.tuners.len() - 1);
