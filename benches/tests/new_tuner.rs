@@ -67,11 +67,6 @@ fn tunes(netns: &Netns, log: impl Fn() -> String) {
     }
 }
 
-fn is_python_there() -> bool {
-    let python = Command::new("python3").arg("--version").output();
-    python.is_ok_and(|output| output.status.success())
-}
-
 #[test]
 fn a_rule_is_good_at_once_and_tunes() {
     need_root!();
@@ -86,11 +81,7 @@ fn a_rule_is_good_at_once_and_tunes() {
 
 #[test]
 fn a_process_passes_its_tests_at_once_and_tunes() {
-    need_root!();
-    if !is_python_there() {
-        eprintln!("SKIP: no python3");
-        return;
-    }
+    need_plugins!();
     let dir = tempfile::tempdir().unwrap();
     let made = make(dir.path(), "more-room", "process");
     let said = succeeds(Command::new("python3").arg(made.join("test.py")));

@@ -42,7 +42,7 @@ fn tried(daemon: &Daemon, tunable: &str) -> Option<Json> {
 
 #[test]
 fn both_examples_change_a_namespace_are_tried_and_restored() {
-    need_root!();
+    need_plugins!();
     let netns = Netns::new().unwrap();
     netns.set_sysctl(BUCKETS, "1024").unwrap();
     netns.set_sysctl(RETRIES, "5").unwrap();
@@ -104,7 +104,7 @@ const ORPHANS: &str = "net.ipv4.tcp_orphan_retries";
 
 #[test]
 fn a_program_is_told_what_becomes_of_its_wishes() {
-    need_root!();
+    need_plugins!();
     let netns = Netns::new().unwrap();
     let before = netns.sysctl(ORPHANS).unwrap();
     let plugins = Plugins::new();
@@ -132,7 +132,7 @@ fn a_program_is_told_what_becomes_of_its_wishes() {
 
 #[test]
 fn files_come_change_and_go() {
-    need_root!();
+    need_plugins!();
     let netns = Netns::new().unwrap();
     let before = netns.sysctl(ORPHANS).unwrap();
     let above = tempfile::tempdir().unwrap();
@@ -222,7 +222,7 @@ fn files_come_change_and_go() {
 
 #[test]
 fn the_configuration_says_which_and_what_they_may() {
-    need_root!();
+    need_plugins!();
     let netns = Netns::new().unwrap();
     let plugins = Plugins::new();
     plugins.example("tw-buckets.toml");

@@ -130,7 +130,7 @@ for line in sys.stdin:
 
 #[test]
 fn each_is_contained_named_and_rested_and_nobody_waits() {
-    need_root!();
+    need_plugins!();
     let link = starved();
     let plugins = Plugins::new();
     for (name, body, _) in HOSTILE {
@@ -250,7 +250,7 @@ for line in sys.stdin: pass
 
 #[test]
 fn the_sandbox_leaves_nothing_to_break_out_by() {
-    need_root!();
+    need_plugins!();
     let netns = Netns::new().unwrap();
     let plugins = Plugins::new();
     plugins.program("escapes", &format!("{HEAD}{ESCAPES}"));
@@ -281,7 +281,7 @@ fn the_sandbox_leaves_nothing_to_break_out_by() {
 
 #[test]
 fn none_outlives_a_daemon_that_is_killed() {
-    need_root!();
+    need_plugins!();
     let netns = Netns::new().unwrap();
     let plugins = Plugins::new();
     let stays = "hello(); os.fork()\nwhile True: time.sleep(1)";

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    needs::{Need, Probe},
     process::{Result, cargo, check, is_root, shown},
     setup,
 };
@@ -123,8 +124,23 @@ pub(crate) fn run(filter: Option<&str>) -> Result {
     tally.report()
 }
 
+/// What tests use of the machine: a plugin's language, and rules that have connections tracked.
+const NEEDS: &[Need] = &[
+    Need {
+        probe: Probe::Program("python3"),
+        what_for: "test plugins in Python",
+        packages: ["python3", "python3", "python", "python3"],
+    },
+    Need {
+        probe: Probe::Program("nft"),
+        what_for: "test the tuner of connection tracking",
+        packages: ["nftables", "nftables", "nftables", "nftables"],
+    },
+];
+
 fn run_all(filter: Option<&str>, tally: &mut Tally) -> Result {
     setup::ensure()?;
+    setup::ensure_all(NEEDS)?;
     if !is_root() {
         println!(
             "not root: tests that need it will SKIP; `sudo -E $(which cargo) xtask test` runs them too"

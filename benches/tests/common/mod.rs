@@ -6,6 +6,7 @@ use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -25,6 +26,28 @@ macro_rules! need_root {
             return;
         }
     };
+}
+
+/// Skips the test where programs in Python cannot run as other users, as plugins do.
+#[macro_export]
+macro_rules! need_plugins {
+    () => {
+        need_root!();
+        if let Some(why) = common::no_plugins() {
+            eprintln!("SKIP: {why}");
+            return;
+        }
+    };
+}
+
+pub fn no_plugins() -> Option<&'static str> {
+    // As in a change of root into a private directory.
+    if fs::metadata("/").is_ok_and(|root| root.permissions().mode() & 0o001 == 0) {
+        return Some("other users may not enter / here, so plugins can run nothing");
+    }
+    let python = Command::new("python3").arg("--version").output();
+    let there = python.is_ok_and(|output| output.status.success());
+    (!there).then_some("no python3")
 }
 
 pub const RMEM: &str = "net.ipv4.tcp_rmem";
