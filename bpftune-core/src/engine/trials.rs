@@ -148,6 +148,7 @@ impl Engine {
             self.tuners[index].tuner.tried(knob, &record);
             self.tuners[index].known.stirred = true;
             self.learned.at_once = true;
+            self.forget_baseline(knob.netns, index);
         }
         if action == Action::Reverted {
             // It rests in any case: taken back for want of proof, it would be wanted again at once.
