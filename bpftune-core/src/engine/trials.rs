@@ -96,7 +96,7 @@ impl Engine {
                 return false;
             }
             Err(Error::DeviceGone(_)) => {
-                self.gone(knob);
+                self.gone(knob, "its device is gone");
                 return false;
             }
             Err(error) => {
@@ -161,7 +161,7 @@ impl Engine {
             let why = format!("its trial {says} {text}");
             match self.take_back(knob, &trial.before, last, &why) {
                 Ok(()) => {}
-                Err(Error::DeviceGone(_)) => self.gone(knob),
+                Err(Error::DeviceGone(_)) => self.gone(knob, "its device is gone"),
                 Err(error) => tracing::warn!("{error}"),
             }
         }
