@@ -5,7 +5,9 @@ use std::{env, ffi::OsString, path::PathBuf};
 const TUNERS: &[(&str, &str)] = &[
     ("CARGO_FEATURE_BLK_READAHEAD", "blk_readahead"),
     ("CARGO_FEATURE_CONNTRACK", "conntrack"),
+    ("CARGO_FEATURE_CPU_SCHED", "cpu_sched"),
     ("CARGO_FEATURE_IP_FRAG", "ip_frag"),
+    ("CARGO_FEATURE_IRQ_STEER", "irq_steer"),
     ("CARGO_FEATURE_NEIGH", "neigh"),
     ("CARGO_FEATURE_NET_BACKLOG", "net_backlog"),
     ("CARGO_FEATURE_PROC_LIMITS", "proc_limits"),

@@ -7,8 +7,12 @@ pub mod blk_readahead;
 mod bursts;
 #[cfg(feature = "conntrack")]
 pub mod conntrack;
+#[cfg(feature = "cpu-sched")]
+pub mod cpu_sched;
 #[cfg(feature = "ip-frag")]
 pub mod ip_frag;
+#[cfg(feature = "irq-steer")]
+pub mod irq_steer;
 #[cfg(feature = "neigh")]
 pub mod neigh;
 #[cfg(feature = "net-backlog")]
@@ -43,8 +47,12 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
         Box::<blk_readahead::BlkReadahead>::default(),
         #[cfg(feature = "conntrack")]
         Box::<conntrack::Conntrack>::default(),
+        #[cfg(feature = "cpu-sched")]
+        Box::<cpu_sched::CpuSched>::default(),
         #[cfg(feature = "ip-frag")]
         Box::<ip_frag::IpFrag>::default(),
+        #[cfg(feature = "irq-steer")]
+        Box::<irq_steer::IrqSteer>::default(),
         #[cfg(feature = "neigh")]
         Box::<neigh::Neigh>::default(),
         #[cfg(feature = "net-backlog")]
@@ -70,8 +78,12 @@ pub const ALL: &[(&str, Load)] = &[
     (blk_readahead::NAME, blk_readahead::load),
     #[cfg(feature = "conntrack")]
     (conntrack::NAME, conntrack::load),
+    #[cfg(feature = "cpu-sched")]
+    (cpu_sched::NAME, cpu_sched::load),
     #[cfg(feature = "ip-frag")]
     (ip_frag::NAME, ip_frag::load),
+    #[cfg(feature = "irq-steer")]
+    (irq_steer::NAME, irq_steer::load),
     #[cfg(feature = "neigh")]
     (neigh::NAME, neigh::load),
     #[cfg(feature = "net-backlog")]

@@ -10,7 +10,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         None => {
-            eprintln!("load: threads COUNT | bomb MILLISECONDS");
+            eprintln!(
+                "load: threads COUNT | bomb MILLISECONDS | compute COUNT | frames MILLISECONDS TASKS MICROSECONDS"
+            );
             ExitCode::from(2)
         }
     }

@@ -2,9 +2,12 @@
 //!
 //! The same frame as for the network. Whatever is written to the host is put back when a run ends.
 
+mod cpu_sched;
+mod irq_steer;
 mod load;
 mod pid_ns;
 mod proc_limits;
+mod veth;
 
 pub use self::load::run as run_load;
 use crate::network::{Scenario, Values};
@@ -21,5 +24,11 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(proc_limits::Threads),
         Box::new(proc_limits::Bomb),
         Box::new(proc_limits::NothingWrong),
+        Box::new(irq_steer::Flood),
+        Box::new(irq_steer::BusyReader),
+        Box::new(irq_steer::NothingWrong),
+        Box::new(cpu_sched::Frames),
+        Box::new(cpu_sched::Crowd),
+        Box::new(cpu_sched::NothingWrong),
     ]
 }
