@@ -133,7 +133,8 @@ impl Engine {
         record.beside = beside
             .flat_map(|(_, other)| other.decisions.iter().map(ToString::to_string))
             .collect();
-        let (action, why) = trial::decide(record.outcome, &self.settings.trial);
+        let (action, why) =
+            trial::decide(record.outcome, &self.settings.trial, trial.wants_better());
         record.action = action;
         record.why = why.into();
         let text = record.summary();
