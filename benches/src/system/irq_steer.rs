@@ -32,8 +32,8 @@ const TUNER: &str = "irq-steer";
 const PORT: u16 = 9;
 /// Streams of datagrams: each has a source port of its own, by which its packets find their processor.
 const STREAMS: usize = 8;
-/// Rules of a firewall that each packet is compared with.
-const RULES: usize = 100;
+/// Rules of a firewall, one a blocked address, that each packet is compared with.
+const RULES: usize = 2000;
 
 fn needs() -> Option<&'static str> {
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {

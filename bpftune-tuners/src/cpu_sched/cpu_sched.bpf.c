@@ -4,7 +4,7 @@
  *
  * Processors switch tasks up to hundreds of thousands of times a second, so nearly all
  * runs only look. A processor has one slot. A wake-up takes it, at most once a tick of
- * the coarse clock; the switch to that very task empties it, and tells how long that
+ * the timer; the switch to that very task empties it, and tells how long that
  * took. What is found is summed up in the kernel. User space hears of it once a second
  * at most from each processor, and only where many waits were long.
  *
@@ -28,8 +28,8 @@ char LICENSE[] SEC("license") = "GPL";
 #define LONG_NS (4 * MILLISECOND_NS)
 /* And this in a single one. */
 #define VERY_LONG_NS (50 * MILLISECOND_NS)
-/* A woken task that ended or was moved elsewhere must not hold a slot for ever. */
-#define FORGOTTEN_NS SECOND_NS
+/* A woken task that ended or was moved elsewhere must not hold a slot for ever: a second or so, by HZ. */
+#define FORGOTTEN_TICKS 250
 /* Fewer waits say nothing. */
 #define LEAST 8
 /* One in so many waits is long: worth to be told. */
@@ -46,7 +46,7 @@ enum scenario {
 /* A cache line each: a wake-up writes it from any processor. */
 struct slot {
 	__u64 woken_ns;
-	__u64 tick_ns;
+	__u64 tick;
 	__u32 pid;
 	__u32 pad[11];
 };
@@ -216,13 +216,13 @@ int BPF_PROG(task_woken, struct task_struct *task)
 
 	if (!slot)
 		return 0;
-	tick = bpf_ktime_get_coarse_ns();
-	if (slot->tick_ns == tick || (slot->pid && tick - slot->tick_ns < FORGOTTEN_NS))
+	tick = bpf_jiffies64();
+	if (slot->tick == tick || (slot->pid && tick - slot->tick < FORGOTTEN_TICKS))
 		return 0;
 	/* Others do not stand in the queue that the parameters are about. */
 	if (task->policy != SCHED_NORMAL || task->flags & PF_KTHREAD)
 		return 0;
-	slot->tick_ns = tick;
+	slot->tick = tick;
 	slot->woken_ns = bpf_ktime_get_ns();
 	slot->pid = task->pid;
 	return 0;

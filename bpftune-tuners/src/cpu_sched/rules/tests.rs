@@ -1,7 +1,7 @@
-use bpftune_core::{Figure, stats::Layout, trial::Action};
+use bpftune_core::{Figure, trial::Action};
 
 use super::*;
-use crate::testing::{HOST, Recorded, at, targets};
+use crate::testing::{HOST, Recorded, at, targets, trial};
 
 /// A host whose kernel has both parameters.
 fn view(autogroup: i64, slice: i64) -> Recorded {
@@ -30,24 +30,37 @@ fn waits(own: f64, others: f64) -> Signal {
     }
 }
 
-fn record(with: &str, outcome: Outcome) -> Record {
-    Record {
-        version: Record::VERSION,
-        outcome,
-        action: Action::Kept,
-        why: String::new(),
-        value_without: "0".into(),
-        value_with: with.into(),
-        layout: Layout::BeforeAfter,
-        windows_without: 6,
-        windows_with: 12,
-        window_ms: 250,
-        settle_ms: 300,
-        alpha: 0.01,
-        guards: Vec::new(),
-        figures: Vec::new(),
-        beside: Vec::new(),
-    }
+/// Waits of a hundred wake-ups in each window: the mean in ms, and how many over 50 ms; without the change and with it.
+#[derive(Clone, Copy)]
+struct Waited {
+    mean: [f64; 2],
+    very_long: [f64; 2],
+    /// Only each third window has load; else nobody waits.
+    by_turns: bool,
+}
+
+const GAIN: Waited = Waited {
+    mean: [7.0, 0.5],
+    very_long: [1.0, 0.0],
+    by_turns: false,
+};
+
+fn tried(tuner: &CpuSched, to: &str, waited: Waited) -> (Record, Action) {
+    let (record, action) = trial(tuner.trial(AUTOGROUP), |counter, with, window| {
+        let noise = 1.0 + (window * 7 % 5) as f64 * 0.01;
+        let of = |rates: [f64; 2]| {
+            let load = !waited.by_turns || window % 3 == 0;
+            rates[usize::from(with)] * noise * f64::from(u8::from(load))
+        };
+        match counter {
+            Counter::Own(name) if name == WOKEN => 100.0,
+            Counter::Own(name) if name == WAITED => of(waited.mean) * 100.0,
+            Counter::Own(name) if name == VERY_LONG => of(waited.very_long),
+            _ => 0.0,
+        }
+    });
+    let value_with = to.to_owned();
+    (Record { value_with, ..record }, action)
 }
 
 #[test]
@@ -102,11 +115,15 @@ fn some_long_waits_are_normal() {
 /// Builds that come and go, each for seconds: it tempts to switch with each of them.
 #[test]
 fn periodic_load_does_not_make_it_flap() {
-    for outcome in [
-        Outcome::Better,
-        Outcome::Unclear,
-        Outcome::Same,
-        Outcome::Worse,
+    let by_turns = |mean| Waited {
+        mean,
+        by_turns: true,
+        ..GAIN
+    };
+    for (waited, outcome) in [
+        (GAIN, Outcome::Better),
+        (by_turns([7.0, 0.5]), Outcome::Unclear),
+        (by_turns([7.0, 7.0]), Outcome::Unclear),
     ] {
         let (mut tuner, mut view) = (CpuSched::default(), view(0, 3_000_000));
         let mut changes = Vec::new();
@@ -115,29 +132,33 @@ fn periodic_load_does_not_make_it_flap() {
             view.apply(&wanted);
             changes.extend(wanted.iter().map(|proposal| proposal.target.last()));
             if second == 4 {
-                assert!(tuner.trial(AUTOGROUP).only_better);
-                tuner.tried(&at(AUTOGROUP, HOST), &record("1", outcome));
-                if outcome != Outcome::Better {
+                let (record, action) = tried(&tuner, "1", waited);
+                assert_eq!(record.outcome, outcome);
+                tuner.tried(&at(AUTOGROUP, HOST), &record);
+                if action == Action::Reverted {
                     view.values.insert(at(AUTOGROUP, HOST), 0.into());
                 }
             }
         }
-        assert_eq!(changes, [1], "{outcome:?}");
+        assert_eq!(changes, [1], "once, and at most once back");
+        let kept = view.values[&at(AUTOGROUP, HOST)].last() == 1;
+        assert_eq!(kept, outcome == Outcome::Better);
     }
 }
 
-/// Most programs wait less, some of a large session much longer: both are measured, and either harm counts.
+/// Most programs wait half as long, and one in ten of a large session longer than anybody bears.
 #[test]
-fn a_shorter_wait_for_many_is_no_gain_where_some_wait_much_longer() {
-    let plan = CpuSched::default().trial(AUTOGROUP);
-    let goal = &plan.guards[0].metric;
-    assert_eq!((goal.role, goal.better), (Role::Goal, Direction::Lower));
-    let tail = &plan.guards[1];
-    assert_eq!((tail.metric.role, tail.harm), (Role::Guard, Harm::Counts));
-    assert_eq!(tail.measure.counters().count(), 2);
+fn a_shorter_wait_for_many_is_taken_back_where_some_wait_much_longer() {
+    let torn = Waited {
+        mean: [7.0, 3.5],
+        very_long: [0.0, 10.0],
+        ..GAIN
+    };
     let (mut tuner, view) = (CpuSched::default(), view(0, 3_000_000));
     assert_eq!(tuner.on_signal(&waits(2.0, 40.0), &view).len(), 1);
-    tuner.tried(&at(AUTOGROUP, HOST), &record("1", Outcome::Worse));
+    let (record, action) = tried(&tuner, "1", torn);
+    assert_eq!((record.outcome, action), (Outcome::Worse, Action::Reverted));
+    tuner.tried(&at(AUTOGROUP, HOST), &record);
     assert_eq!(tuner.on_signal(&waits(2.0, 40.0), &view), []);
     // The other parameter is another question.
     assert_eq!(tuner.on_signal(&waits(40.0, 2.0), &view).len(), 1);
@@ -148,9 +169,16 @@ fn each_length_of_turns_is_tried_once() {
     let (mut tuner, mut view) = (CpuSched::default(), view(1, 8_000_000));
     let wanted = tuner.on_signal(&waits(40.0, 0.0), &view);
     view.apply(&wanted);
-    tuner.tried(&at(BASE_SLICE, HOST), &record("4000000", Outcome::Better));
+    let (better, _) = tried(&tuner, "4000000", GAIN);
+    tuner.tried(&at(BASE_SLICE, HOST), &better);
     let wanted = tuner.on_signal(&waits(40.0, 0.0), &view);
     assert_eq!(targets(&wanted), [(BASE_SLICE, 2_000_000)]);
-    tuner.tried(&at(BASE_SLICE, HOST), &record("2000000", Outcome::Same));
+    let same = Waited {
+        mean: [7.0, 7.0],
+        ..GAIN
+    };
+    let (same, action) = tried(&tuner, "2000000", same);
+    assert_eq!(action, Action::Reverted);
+    tuner.tried(&at(BASE_SLICE, HOST), &same);
     assert_eq!(tuner.on_signal(&waits(40.0, 0.0), &view), []);
 }
