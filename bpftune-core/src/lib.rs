@@ -51,6 +51,7 @@ mod signal;
 pub mod sim;
 pub mod stats;
 pub mod sysctl;
+pub mod timer;
 pub mod trial;
 pub mod trust;
 mod tunable;

@@ -7,6 +7,8 @@ pub mod blk_queue;
 pub mod blk_readahead;
 #[cfg(any(feature = "net-backlog", feature = "udp-buffer"))]
 mod bursts;
+#[cfg(feature = "cgroup-mem")]
+pub mod cgroup_mem;
 #[cfg(feature = "conntrack")]
 pub mod conntrack;
 #[cfg(feature = "cpu-sched")]
@@ -51,6 +53,8 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
         Box::<blk_queue::BlkQueue>::default(),
         #[cfg(feature = "blk-readahead")]
         Box::<blk_readahead::BlkReadahead>::default(),
+        #[cfg(feature = "cgroup-mem")]
+        Box::<cgroup_mem::CgroupMem>::default(),
         #[cfg(feature = "conntrack")]
         Box::<conntrack::Conntrack>::default(),
         #[cfg(feature = "cpu-sched")]
@@ -84,6 +88,8 @@ pub const ALL: &[(&str, Load)] = &[
     (blk_queue::NAME, blk_queue::load),
     #[cfg(feature = "blk-readahead")]
     (blk_readahead::NAME, blk_readahead::load),
+    #[cfg(feature = "cgroup-mem")]
+    (cgroup_mem::NAME, cgroup_mem::load),
     #[cfg(feature = "conntrack")]
     (conntrack::NAME, conntrack::load),
     #[cfg(feature = "cpu-sched")]

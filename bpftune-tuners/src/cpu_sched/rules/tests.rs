@@ -60,7 +60,13 @@ fn tried(tuner: &CpuSched, to: &str, waited: Waited) -> (Record, Action) {
         }
     });
     let value_with = to.to_owned();
-    (Record { value_with, ..record }, action)
+    (
+        Record {
+            value_with,
+            ..record
+        },
+        action,
+    )
 }
 
 #[test]

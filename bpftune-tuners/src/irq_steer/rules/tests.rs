@@ -206,7 +206,11 @@ fn a_device_that_did_not_gain_says_nothing_of_others() {
     let (mut tuner, mut view) = (tuner(), view("none"));
     let wanted = tuner.on_signal(&one_sided(), &view);
     view.apply(&wanted);
-    assert_eq!(tuner.on_signal(&one_sided(), &view), [], "the trial goes on");
+    assert_eq!(
+        tuner.on_signal(&one_sided(), &view),
+        [],
+        "the trial goes on"
+    );
     let nothing = Went {
         packets: [70_000.0, 70_000.0],
         unread: [0.0, 0.0],
