@@ -11,7 +11,7 @@ fn main() -> ExitCode {
         }
         None => {
             eprintln!(
-                "load: threads COUNT | bomb MILLISECONDS | compute COUNT | frames MILLISECONDS TASKS MICROSECONDS"
+                "load: threads COUNT | bomb MILLISECONDS | jobs COUNT | job MILLISECONDS | frames MILLISECONDS TASKS MICROSECONDS"
             );
             ExitCode::from(2)
         }

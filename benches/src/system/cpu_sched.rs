@@ -15,7 +15,7 @@ use crate::{
 
 const TUNER: &str = "cpu-sched";
 
-/// What runs: `load compute` in one session all the time, `load frames` in a new one each turn.
+/// What runs: `load jobs` in one session all the time, `load frames` in a new one each turn.
 #[derive(Clone, Copy)]
 struct Beside {
     computing: &'static str,
@@ -56,10 +56,10 @@ impl Stage for Desk {
     }
 
     fn begin(&mut self) -> Result<()> {
-        let mut compute = session(&["compute", self.beside.computing])?;
+        let mut jobs = session(&["jobs", self.beside.computing])?;
         // It ends with its standard input.
-        compute.stdin(Stdio::piped()).stdout(Stdio::null());
-        let started = compute.spawn();
+        jobs.stdin(Stdio::piped()).stdout(Stdio::null());
+        let started = jobs.spawn();
         self.computing = Some(started.map_err(Error::doing("cannot start setsid(1)"))?);
         Ok(())
     }
@@ -110,7 +110,7 @@ fn in_a_group(groups: &str) -> bool {
 
 const IN_TIME: (&str, &str) = ("frames finished in time", "%");
 
-/// Fifty frames a second, 5 ms of work each, beside 16 threads of another session that compute.
+/// Fifty frames a second, 5 ms of work each, beside 16 jobs of a build in another session.
 pub(super) struct Frames;
 
 impl Scenario for Frames {
@@ -118,7 +118,7 @@ impl Scenario for Frames {
         TUNER
     }
     fn name(&self) -> &'static str {
-        "50 frames a second beside 16 threads that compute"
+        "50 frames a second beside a build of 16 jobs"
     }
     fn metric(&self) -> (&'static str, &'static str) {
         IN_TIME
@@ -133,7 +133,10 @@ impl Scenario for Frames {
         true
     }
     fn turns(&self) -> usize {
-        16
+        4
+    }
+    fn turns_on(&self) -> usize {
+        12
     }
     fn missing(&self) -> Option<&'static str> {
         needs()
@@ -147,8 +150,8 @@ impl Scenario for Frames {
     }
 }
 
-/// Eight tasks of one session that need more than its half would be, beside four of another one: parting the sessions
-/// helps those four, and whoever else wakes up.
+/// Eight tasks of one session that need more than its half would be, beside six jobs of another one: parting the
+/// sessions would help those six, and whoever else wakes up.
 pub(super) struct Crowd;
 
 impl Scenario for Crowd {
@@ -171,21 +174,24 @@ impl Scenario for Crowd {
         true
     }
     fn turns(&self) -> usize {
-        20
+        6
+    }
+    fn turns_on(&self) -> usize {
+        14
     }
     fn missing(&self) -> Option<&'static str> {
         needs()
     }
     fn stage(&self) -> Result<Box<dyn Stage>> {
         Desk::stage(Beside {
-            computing: "4",
+            computing: "6",
             tasks: "8",
             work_us: "2800",
         })
     }
 }
 
-/// The same frames beside one thread: there is a processor for each.
+/// The same frames beside one job: there is a processor for each.
 pub(super) struct NothingWrong;
 
 impl Scenario for NothingWrong {
@@ -196,7 +202,7 @@ impl Scenario for NothingWrong {
         Kind::NothingWrong
     }
     fn name(&self) -> &'static str {
-        "50 frames a second beside one thread that computes"
+        "50 frames a second beside one job"
     }
     fn metric(&self) -> (&'static str, &'static str) {
         IN_TIME

@@ -31,7 +31,7 @@ use crate::{
 const TUNER: &str = "irq-steer";
 const PORT: u16 = 9;
 /// Streams of datagrams: each has a source port of its own, by which its packets find their processor.
-const STREAMS: usize = 8;
+const STREAMS: usize = 64;
 /// Rules of a firewall, one a blocked address, that each packet is compared with.
 const RULES: usize = 2000;
 
@@ -211,7 +211,7 @@ fn send(load: Load, over: &AtomicBool) -> Result<()> {
 
 const RECEIVED: (&str, &str) = ("datagrams read", "thousand/s");
 
-/// As many datagrams as processor 0 can send through a firewall to somebody else, eight streams of them.
+/// As many datagrams as processor 0 can send through a firewall to somebody else, 64 streams of them.
 pub(super) struct Flood;
 
 impl Scenario for Flood {
@@ -219,13 +219,19 @@ impl Scenario for Flood {
         TUNER
     }
     fn name(&self) -> &'static str {
-        "eight streams through one processor"
+        "64 streams through one processor"
     }
     fn metric(&self) -> (&'static str, &'static str) {
         RECEIVED
     }
     fn by_hand(&self) -> Values {
         &[("rps_cpus", "all")]
+    }
+    fn turns(&self) -> usize {
+        6
+    }
+    fn turns_on(&self) -> usize {
+        9
     }
     fn missing(&self) -> Option<&'static str> {
         needs()
@@ -258,7 +264,10 @@ impl Scenario for BusyReader {
         &[]
     }
     fn turns(&self) -> usize {
-        16
+        6
+    }
+    fn turns_on(&self) -> usize {
+        12
     }
     fn missing(&self) -> Option<&'static str> {
         needs()
@@ -266,7 +275,7 @@ impl Scenario for BusyReader {
     fn stage(&self) -> Result<Box<dyn Stage>> {
         Traffic::stage(Load {
             rate: 0,
-            work: Duration::from_micros(5),
+            work: Duration::from_micros(3),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Loads of tasks. They run as programs of their own, in a pid namespace that bounds them.
 
 use std::{
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +19,8 @@ pub fn run(words: &[String]) -> Option<f64> {
         "threads" => Some(threads(number) as f64),
         "bomb" => Some(bomb(Duration::from_millis(number as u64)) as f64),
         "reap" => reap(),
-        "compute" => Some(compute(number)),
+        "jobs" => jobs(number),
+        "job" => Some(job(Duration::from_millis(number as u64))),
         "frames" => {
             let word = |at: usize| words.get(at)?.parse().ok();
             let work = Duration::from_micros(word(3)?);
@@ -61,17 +63,27 @@ fn threads(count: usize) -> usize {
     made
 }
 
-/// So many threads that compute until standard input ends.
-fn compute(threads: usize) -> f64 {
-    for _ in 0..threads {
-        std::thread::spawn(|| {
-            loop {
-                std::hint::spin_loop();
-            }
+/// So many jobs at a time, as a build has them: each a process that computes for a moment. Ends with standard input.
+fn jobs(count: usize) -> Option<f64> {
+    let me = std::env::current_exe().ok()?;
+    for _ in 0..count {
+        let me = me.clone();
+        std::thread::spawn(move || {
+            let mut job = Command::new(me);
+            job.args(["job", "100"]).stdout(Stdio::null());
+            while job.status().is_ok_and(|status| status.success()) {}
         });
     }
     let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-    threads as f64
+    Some(count as f64)
+}
+
+/// Has a processor for so long.
+fn job(long: Duration) -> f64 {
+    while thread_time() < long {
+        std::hint::spin_loop();
+    }
+    1.0
 }
 
 /// A frame is due each of these.

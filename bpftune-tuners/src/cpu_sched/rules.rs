@@ -21,8 +21,10 @@ pub(super) const BASE_SLICE: &str = "/sys/kernel/debug/sched/base_slice_ns";
 /// With shorter turns a processor spends more than one part in a thousand on switching.
 const SHORTEST_NS: i64 = 1_000_000;
 
-/// Waits of which one in so many is long are worth a change: half as much again as what the program tells.
+/// Long waits of such a share are worth a change: half as much again as what the program tells.
 const OFTEN: f64 = 0.15;
+/// Of these, such a share behind other sessions is worth to part them: who computes stands in its own way, too.
+const OTHERS: f64 = 0.3;
 
 /// The tuner. It remembers what did not help.
 #[derive(Clone, Debug, Default)]
@@ -50,27 +52,22 @@ impl CpuSched {
             figure("longest")?,
             signal.subject
         );
-        let (knob, target, reason) = if others >= own {
-            let knob = knob(AUTOGROUP);
-            if view.value(&knob)?.last() != 0 {
+        let autogroup = knob(AUTOGROUP);
+        if others >= OTHERS * (own + others) {
+            if view.value(&autogroup)?.last() != 0 || self.useless.contains_key(&autogroup) {
                 return None;
             }
             let reason = format!("{waits}; {others:.0} of them behind tasks of other sessions");
-            (knob, 1, reason)
-        } else {
-            let knob = knob(BASE_SLICE);
-            let now = view.value(&knob)?.last();
-            (
-                knob,
-                (now / 2).max(SHORTEST_NS).min(now),
-                format!("{waits}; turns are {:.1} ms", now as f64 / 1e6),
-            )
-        };
-        let target = Value::from(target);
-        if self.useless.get(&knob) == Some(&target) || view.value(&knob)? == target {
+            return Some(Proposal::gain(autogroup, 1, reason));
+        }
+        let slice = knob(BASE_SLICE);
+        let now = view.value(&slice)?.last();
+        let target = Value::from((now / 2).max(SHORTEST_NS).min(now));
+        if target.last() == now || self.useless.get(&slice) == Some(&target) {
             return None;
         }
-        Some(Proposal::gain(knob, target, reason))
+        let reason = format!("{waits}; turns are {:.1} ms", now as f64 / 1e6);
+        Some(Proposal::gain(slice, target, reason))
     }
 }
 
@@ -153,7 +150,8 @@ impl Tuner for CpuSched {
                 count: 6,
                 length: Duration::from_millis(250),
             },
-            settle: Duration::from_millis(300),
+            // Tasks that run keep the group that they have; those that are started get another.
+            settle: Duration::from_secs(3),
             trial: Windows {
                 count: 12,
                 length: Duration::from_millis(250),
