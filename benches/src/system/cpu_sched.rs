@@ -174,10 +174,10 @@ impl Scenario for Crowd {
         true
     }
     fn turns(&self) -> usize {
-        6
+        10
     }
     fn turns_on(&self) -> usize {
-        14
+        18
     }
     fn missing(&self) -> Option<&'static str> {
         needs()
@@ -186,7 +186,7 @@ impl Scenario for Crowd {
         Desk::stage(Beside {
             computing: "6",
             tasks: "8",
-            work_us: "2800",
+            work_us: "2500",
         })
     }
 }

@@ -31,7 +31,8 @@ use crate::{
 const TUNER: &str = "irq-steer";
 const PORT: u16 = 9;
 /// Streams of datagrams: each has a source port of its own, by which its packets find their processor.
-const STREAMS: usize = 64;
+/// The same ones in each run, so that they are parted alike.
+const STREAMS: std::ops::Range<u16> = 20_000..20_256;
 /// Rules of a firewall, one a blocked address, that each packet is compared with.
 const RULES: usize = 2000;
 
@@ -187,9 +188,9 @@ fn send(load: Load, over: &AtomicBool) -> Result<()> {
     stay_on(0)?;
     let failed = || Error::doing("cannot make a sender");
     let far = SocketAddr::from((Pair::FAR, PORT));
-    let sockets = (0..STREAMS)
-        .map(|_| {
-            let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+    let sockets = STREAMS
+        .map(|port| {
+            let socket = UdpSocket::bind(("0.0.0.0", port))?;
             socket.connect(far).map(|()| socket)
         })
         .collect::<std::io::Result<Vec<_>>>()
@@ -200,7 +201,7 @@ fn send(load: Load, over: &AtomicBool) -> Result<()> {
             // Refused while nobody listens yet, or a queue is full.
             let _ = socket.send(&[7; 100]);
         }
-        sent += STREAMS as u64;
+        sent += sockets.len() as u64;
         if load.rate > 0 {
             let due = Duration::from_secs_f64(sent as f64 / load.rate as f64);
             std::thread::sleep(due.saturating_sub(start.elapsed()));
@@ -211,7 +212,7 @@ fn send(load: Load, over: &AtomicBool) -> Result<()> {
 
 const RECEIVED: (&str, &str) = ("datagrams read", "thousand/s");
 
-/// As many datagrams as processor 0 can send through a firewall to somebody else, 64 streams of them.
+/// As many datagrams as processor 0 can send through a firewall to somebody else, 256 streams of them.
 pub(super) struct Flood;
 
 impl Scenario for Flood {
@@ -219,7 +220,7 @@ impl Scenario for Flood {
         TUNER
     }
     fn name(&self) -> &'static str {
-        "64 streams through one processor"
+        "256 streams through one processor"
     }
     fn metric(&self) -> (&'static str, &'static str) {
         RECEIVED
