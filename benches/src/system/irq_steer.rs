@@ -21,7 +21,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::veth::Pair;
+use super::{THROUGHPUT, veth::Pair};
 use crate::{
     Error, Result,
     netns::Netns,
@@ -234,6 +234,13 @@ impl Scenario for Flood {
     fn turns_on(&self) -> usize {
         9
     }
+    fn tuned(&self) -> (&'static str, Values) {
+        THROUGHPUT
+    }
+    /// So that no other tuner runs: what the daemon costs here is this one's.
+    fn host_wide(&self) -> bool {
+        true
+    }
     fn missing(&self) -> Option<&'static str> {
         needs()
     }
@@ -270,6 +277,13 @@ impl Scenario for BusyReader {
     fn turns_on(&self) -> usize {
         12
     }
+    fn tuned(&self) -> (&'static str, Values) {
+        THROUGHPUT
+    }
+    /// So that no other tuner runs: what the daemon costs here is this one's.
+    fn host_wide(&self) -> bool {
+        true
+    }
     fn missing(&self) -> Option<&'static str> {
         needs()
     }
@@ -299,6 +313,13 @@ impl Scenario for NothingWrong {
     }
     fn by_hand(&self) -> Values {
         &[]
+    }
+    fn tuned(&self) -> (&'static str, Values) {
+        THROUGHPUT
+    }
+    /// So that no other tuner runs: what the daemon costs here is this one's.
+    fn host_wide(&self) -> bool {
+        true
     }
     fn missing(&self) -> Option<&'static str> {
         needs()
