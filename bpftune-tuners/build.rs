@@ -3,6 +3,7 @@ use std::{env, ffi::OsString, path::PathBuf};
 
 /// Feature and folder.
 const TUNERS: &[(&str, &str)] = &[
+    ("CARGO_FEATURE_BLK_QUEUE", "blk_queue"),
     ("CARGO_FEATURE_BLK_READAHEAD", "blk_readahead"),
     ("CARGO_FEATURE_CONNTRACK", "conntrack"),
     ("CARGO_FEATURE_IP_FRAG", "ip_frag"),

@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use crate::{
     Knob, Machine, NetnsCookie, Result, Signal, Tunable, Value,
     bpf::HookStatus,
+    config::kinds::Aim,
     governor::Decision,
     learner::Spec,
     netns::Namespaces,
@@ -45,6 +46,21 @@ pub trait Tuner {
     /// learned with another is forgotten.
     fn set_learner(&mut self, learner: Option<&Spec>) {
         let _ = learner;
+    }
+
+    /// Whether it can serve this aim.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check_aim(&self, aim: Aim) -> Result<(), String> {
+        let _ = aim;
+        Err(format!("{} has no aim to choose", self.name()))
+    }
+
+    /// Takes the operator's aim, which [`check_aim`](Tuner::check_aim) found good, or its own again. From now on
+    /// [`trial`](Tuner::trial) is by it.
+    fn set_aim(&mut self, aim: Option<Aim>) {
+        let _ = aim;
     }
 
     /// What should change because of this signal: mostly nothing.

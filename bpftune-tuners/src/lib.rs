@@ -1,12 +1,16 @@
 //! Tuners for `bpftune`, each in a folder of its own with its BPF program, each behind a cargo
 //! feature of its name. No tuner knows another.
 
+#[cfg(feature = "blk-queue")]
+pub mod blk_queue;
 #[cfg(feature = "blk-readahead")]
 pub mod blk_readahead;
 #[cfg(any(feature = "net-backlog", feature = "udp-buffer"))]
 mod bursts;
 #[cfg(feature = "conntrack")]
 pub mod conntrack;
+#[cfg(any(feature = "blk-queue", feature = "blk-readahead"))]
+mod disks;
 #[cfg(feature = "ip-frag")]
 pub mod ip_frag;
 #[cfg(feature = "neigh")]
@@ -39,6 +43,8 @@ pub type Load = fn() -> Result<Registration>;
 #[must_use]
 pub fn catalogue() -> Vec<Box<dyn Tuner>> {
     vec![
+        #[cfg(feature = "blk-queue")]
+        Box::<blk_queue::BlkQueue>::default(),
         #[cfg(feature = "blk-readahead")]
         Box::<blk_readahead::BlkReadahead>::default(),
         #[cfg(feature = "conntrack")]
@@ -66,6 +72,8 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
 
 /// Every tuner of this build, by name.
 pub const ALL: &[(&str, Load)] = &[
+    #[cfg(feature = "blk-queue")]
+    (blk_queue::NAME, blk_queue::load),
     #[cfg(feature = "blk-readahead")]
     (blk_readahead::NAME, blk_readahead::load),
     #[cfg(feature = "conntrack")]

@@ -1,8 +1,16 @@
 //! What tests of rules need: a machine and values that were written down.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
-use bpftune_core::{Figure, Knob, Machine, NetnsCookie, Proposal, Signal, Value, View};
+use bpftune_core::{
+    Figure, Knob, Machine, NetnsCookie, Proposal, Signal, Value, View,
+    journal::DecisionId,
+    trial::{self, Action, Counter, Plan, Record, Side, Snapshot, Step, Trial},
+};
 
 /// A namespace of tests.
 pub(crate) const NETNS: NetnsCookie = NetnsCookie(7);
@@ -30,6 +38,8 @@ pub(crate) struct Recorded {
     pub(crate) values: HashMap<Knob, Value>,
     pub(crate) originals: Vec<(Knob, Value)>,
     pub(crate) machine: Machine,
+    /// The time, since whenever.
+    pub(crate) now: Duration,
 }
 
 impl Recorded {
@@ -42,6 +52,7 @@ impl Recorded {
                 .collect(),
             originals: Vec::new(),
             machine: machine(24 << 30),
+            now: Duration::from_secs(1000),
         }
     }
 
@@ -67,6 +78,9 @@ impl View for Recorded {
     }
     fn host_netns(&self) -> NetnsCookie {
         HOST
+    }
+    fn now(&self) -> Duration {
+        self.now
     }
     fn changed(&self) -> Vec<(Knob, Value)> {
         self.originals.clone()
@@ -101,4 +115,52 @@ pub(crate) fn targets(proposals: &[Proposal]) -> Vec<(&str, i64)> {
         .iter()
         .map(|p| (p.knob.tunable.as_str(), p.target.last()))
         .collect()
+}
+
+/// What a trial by this plan says where counters grow by so much a window: `grows` gets the counter, whether the change is
+/// in place, and the window's number. And what becomes of the change.
+#[allow(dead_code)] // By the features of a build.
+pub(crate) fn trial(plan: Plan, grows: impl Fn(&Counter, bool, usize) -> f64) -> (Record, Action) {
+    let counters = plan.counters();
+    let mut totals = vec![0.0; counters.len()];
+    let mut grow = |with: bool, window: usize| {
+        for (total, counter) in totals.iter_mut().zip(&counters) {
+            *total += grows(counter, with, window);
+        }
+        totals.clone()
+    };
+    let start = Instant::now();
+    let mut before = Side::default();
+    let mut open = Snapshot {
+        at: start,
+        values: grow(false, 0),
+    };
+    for window in 0..plan.baseline.count {
+        let end = Snapshot {
+            at: open.at + plan.baseline.length,
+            values: grow(false, window),
+        };
+        before.add(&plan.guards, &counters, &open, &end);
+        open = end;
+    }
+    let plan = Rc::new(plan);
+    let (old, new) = (Value::from(1), Value::from(2));
+    let mut trial = Trial::new(DecisionId(1), old, new, plan, before, open.at);
+    let (mut with, mut window) = (true, 0);
+    loop {
+        let snapshot = Snapshot {
+            at: trial.due(),
+            values: grow(with, window),
+        };
+        window += 1;
+        match trial.sample(snapshot) {
+            Step::Wait => {}
+            Step::Switch { with: other } => with = other,
+            Step::Over(record) => {
+                let policy = trial::Policy::default();
+                let (action, _) = trial::decide(record.outcome, &policy, trial.wants_better());
+                return (*record, action);
+            }
+        }
+    }
 }

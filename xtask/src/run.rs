@@ -28,6 +28,9 @@ pub(crate) fn daemon(args: &[String]) -> Result {
     become_root(&target_dir()?.join("release/bpftune"), &args)
 }
 
+/// Tuners of the system that are tried by `lab system` without being in a default build.
+const SYSTEM: &[&str] = &["blk-queue", "blk-readahead", "proc-limits"];
+
 /// A program of the lab crate, told where the daemon is.
 pub(crate) fn lab(program: &str, args: &[String]) -> Result {
     setup::ensure()?;
@@ -43,7 +46,8 @@ pub(crate) fn lab(program: &str, args: &[String]) -> Result {
     ]);
     // Tried there without being a default one yet; everywhere else the daemon is the one that `run` builds.
     if args.iter().any(|arg| arg == "system") {
-        build.args(["--features", "bpftune-tuners/proc-limits"]);
+        let features = SYSTEM.iter().map(|name| format!("bpftune-tuners/{name}"));
+        build.args(features.flat_map(|feature| ["--features".to_owned(), feature]));
     }
     check(&mut build)?;
     let release = target_dir()?.join("release");

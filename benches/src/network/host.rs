@@ -11,18 +11,27 @@ pub struct HostValues {
 }
 
 impl HostValues {
-    /// Writes a sysctl of the host.
+    /// Writes a sysctl of the host, or a file of sysfs where the name begins with a slash.
     ///
     /// # Errors
     /// Where the host has no such parameter, or the kernel refuses the value.
     pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
-        let path = PathBuf::from("/proc/sys").join(name.replace('.', "/"));
+        let path = bpftune_core::sysctl::path(name);
         let failed = |what: &str| format!("cannot {what} {name} of the host");
-        let before = fs::read_to_string(&path).map_err(Error::doing(failed("read")))?;
+        let shown = fs::read_to_string(&path).map_err(Error::doing(failed("read")))?;
+        let before = chosen(&shown).to_owned();
         fs::write(&path, value).map_err(Error::doing(failed("write")))?;
         self.before.push((path, before));
         Ok(())
     }
+}
+
+/// Of "none [mq-deadline] kyber" the one in brackets; all of any other text.
+fn chosen(text: &str) -> &str {
+    let inside = text
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'));
+    inside.map_or(text, |(word, _)| word)
 }
 
 impl Drop for HostValues {
@@ -42,6 +51,12 @@ impl Drop for HostValues {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_choice_the_word_in_brackets_is_put_back() {
+        assert_eq!(chosen("none [mq-deadline] kyber\n"), "mq-deadline");
+        assert_eq!(chosen("4096 87380 6291456\n"), "4096 87380 6291456\n");
+    }
 
     #[test]
     fn values_are_put_back() {

@@ -23,6 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bpftune_core::stats::Direction;
 use serde::Serialize;
 
 pub use self::{host::HostValues, report::run_all};
@@ -68,8 +69,18 @@ pub trait Scenario {
     /// "burst".
     fn name(&self) -> &'static str;
 
-    /// What a turn measures, and its unit. More is better.
+    /// What a turn measures, and its unit.
     fn metric(&self) -> (&'static str, &'static str);
+
+    /// Which way of it is good.
+    fn better(&self) -> Direction {
+        Direction::Higher
+    }
+
+    /// What else is measured, and its unit, where the figure may be bought with something: reported without a goal.
+    fn beside(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
 
     /// What somebody who knows the fault would have set.
     fn by_hand(&self) -> Values;
@@ -83,6 +94,21 @@ pub trait Scenario {
     /// Turns of each run. By the last half of them a run is judged.
     fn turns(&self) -> usize {
         10
+    }
+
+    /// Turns of a run with the tuner on, where that takes its time: they count from the end.
+    fn turns_on(&self) -> usize {
+        self.turns()
+    }
+
+    /// Seconds from the fault's onset within which the tuner is to have mended it.
+    fn mended_within(&self) -> f64 {
+        10.0
+    }
+
+    /// The tuners that the daemon runs where [`host_wide`](Scenario::host_wide); none named: all of them.
+    fn tuners(&self) -> Vec<&'static str> {
+        vec![self.tuner()]
     }
 
     /// Whether it goes badly with the tuner off. Else the tuner has nothing to do, and must do no harm.
@@ -137,6 +163,11 @@ pub trait Stage {
     /// # Errors
     /// Where traffic cannot be made; that it fares badly is no error.
     fn turn(&mut self) -> Result<f64>;
+
+    /// What [`Scenario::beside`] is about, in the last turn.
+    fn beside(&self) -> Option<f64> {
+        None
+    }
 }
 
 /// How a run is set.
@@ -165,6 +196,8 @@ pub struct Run {
     pub figures: Vec<f64>,
     /// When each turn ended, seconds from the first one's start.
     pub ends: Vec<f64>,
+    /// What else was measured in each turn, if anything.
+    pub beside: Vec<f64>,
     /// Changes that the daemon made.
     pub changes: u64,
     /// Of these, against the one before of the same parameter.
@@ -172,25 +205,39 @@ pub struct Run {
 }
 
 impl Run {
-    /// The median of the last half.
+    /// The median of the last turns: half of `turns`.
     #[must_use]
-    pub fn figure(&self) -> f64 {
-        let half = &self.figures[self.figures.len() / 2..];
-        bpftune_core::stats::median(half).unwrap_or(f64::NAN)
+    pub fn figure(&self, turns: usize) -> f64 {
+        median_of_last(&self.figures, turns)
     }
 
-    /// How long it fared badly: from the start of the first turn below this figure until two turns in a row were at it
-    /// again; 0 where no turn was below, [`NEVER`] where it did not come back.
+    /// The same of what else was measured.
     #[must_use]
-    pub fn recovered_in(&self, figure: f64) -> f64 {
-        let Some(onset) = self.figures.iter().position(|f| *f < figure) else {
+    pub fn figure_beside(&self, turns: usize) -> f64 {
+        median_of_last(&self.beside, turns)
+    }
+
+    /// How long it fared badly: from the start of the first turn worse than this figure until two turns in a row were at
+    /// it again; 0 where no turn was worse, [`NEVER`] where it did not come back.
+    #[must_use]
+    pub fn recovered_in(&self, figure: f64, better: Direction) -> f64 {
+        let fine = |f: f64| match better {
+            Direction::Higher => f >= figure,
+            Direction::Lower => f <= figure,
+        };
+        let Some(onset) = self.figures.iter().position(|f| !fine(*f)) else {
             return 0.0;
         };
-        let good = |two: &[f64]| two.iter().all(|f| *f >= figure);
+        let good = |two: &[f64]| two.iter().all(|f| fine(*f));
         let back = self.figures[onset..].windows(2).position(good);
         let start = onset.checked_sub(1).map_or(0.0, |before| self.ends[before]);
         back.map_or(NEVER, |at| self.ends[onset + at] - start)
     }
+}
+
+fn median_of_last(figures: &[f64], turns: usize) -> f64 {
+    let judged = turns.div_ceil(2).min(figures.len());
+    bpftune_core::stats::median(&figures[figures.len() - judged..]).unwrap_or(f64::NAN)
 }
 
 /// Seconds that stand for no time at all: a file of results knows no infinity.
@@ -220,16 +267,24 @@ fn run(bpftune: &Path, scenario: &dyn Scenario, setting: Setting) -> Result<Run>
     stage.begin()?;
     let launcher = stage.launcher(bpftune)?;
     let bpftune = launcher.as_deref().unwrap_or(bpftune);
-    let only_its_own = ["--tuner", scenario.tuner()];
+    let only: Vec<&str> = (scenario.tuners().into_iter())
+        .flat_map(|tuner| ["--tuner", tuner])
+        .collect();
     let daemon = match setting {
-        Setting::On if scenario.host_wide() => Some(Daemon::start(bpftune, &[], &only_its_own)?),
+        Setting::On if scenario.host_wide() => Some(Daemon::start(bpftune, &[], &only)?),
         Setting::On => Some(Daemon::start(bpftune, &stage.places(), &[])?),
         _ => None,
     };
     let (start, mut figures, mut ends) = (Instant::now(), Vec::new(), Vec::new());
-    for _ in 0..scenario.turns() {
+    let mut beside = Vec::new();
+    let turns = match setting {
+        Setting::On => scenario.turns_on(),
+        _ => scenario.turns(),
+    };
+    for _ in 0..turns {
         figures.push(stage.turn()?);
         ends.push(start.elapsed().as_secs_f64());
+        beside.extend(stage.beside());
     }
     let (changes, reversals) = match &daemon {
         Some(daemon) => daemon.changes()?,
@@ -244,6 +299,7 @@ fn run(bpftune: &Path, scenario: &dyn Scenario, setting: Setting) -> Result<Run>
         setting,
         figures,
         ends,
+        beside,
         changes,
         reversals,
     })
@@ -284,6 +340,7 @@ mod tests {
             setting: Setting::On,
             figures: figures.to_vec(),
             ends: (1..=figures.len()).map(|end| end as f64).collect(),
+            beside: Vec::new(),
             changes: 0,
             reversals: 0,
         };
@@ -293,7 +350,14 @@ mod tests {
             (&[100.0, 20.0, 100.0, 30.0, 100.0, 100.0], 4.0),
             (&[100.0, 20.0, 100.0], NEVER),
         ] {
-            assert_eq!(run(figures).recovered_in(90.0), time, "{figures:?}");
+            assert_eq!(
+                run(figures).recovered_in(90.0, Direction::Higher),
+                time,
+                "{figures:?}"
+            );
+            let inverse: Vec<f64> = figures.iter().map(|f| 1.0 / f).collect();
+            let time_lower = run(&inverse).recovered_in(1.0 / 90.0, Direction::Lower);
+            assert_eq!(time_lower, time, "{inverse:?}");
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use bpftune_core::stats::Direction;
+
 use super::{Kind, Run, SETTINGS, Scenario, Setting, run};
 use crate::{
     Result,
@@ -68,6 +70,22 @@ pub fn run_all(
     Ok(())
 }
 
+/// A ratio's goal: at least this share as good, whichever way is good.
+fn as_good(row: Row, better: Direction, share: f64) -> Row {
+    match better {
+        Direction::Higher => row.at_least(share),
+        Direction::Lower => row.at_most(1.0 / share),
+    }
+}
+
+/// A ratio's goal: at most this share as good.
+fn no_better(row: Row, better: Direction, share: f64) -> Row {
+    match better {
+        Direction::Higher => row.at_most(share),
+        Direction::Lower => row.at_least(1.0 / share),
+    }
+}
+
 /// By hand there is nothing to do where nothing is wrong.
 fn settings(scenario: &dyn Scenario) -> &'static [Setting] {
     match scenario.kind() {
@@ -79,14 +97,12 @@ fn settings(scenario: &dyn Scenario) -> &'static [Setting] {
 /// A scenario in which the tuner is to change nothing that lasts.
 fn judge_beside_off(part: &mut Part, scenario: &dyn Scenario, runs: &[Run], least: f64) {
     let of = |setting| runs.iter().filter(move |run| run.setting == setting);
-    let figures = |setting| of(setting).map(Run::figure).collect::<Vec<_>>();
+    let figure = |run: &Run| run.figure(scenario.turns());
+    let figures = |setting| of(setting).map(figure).collect::<Vec<_>>();
     let (off, on) = (figures(Setting::Off), figures(Setting::On));
     let (what, unit) = scenario.metric();
-    part.row(
-        Row::compared(format!("{what}, tuner on"), unit, &on, ("tuner off", &off))
-            .at_least(least)
-            .detail(runs),
-    );
+    let row = Row::compared(format!("{what}, tuner on"), unit, &on, ("tuner off", &off));
+    part.row(as_good(row, scenario.better(), least).detail(runs));
     // A change and what takes it back are two, of which the second is a reversal.
     let lasting = of(Setting::On).map(|run| run.changes.saturating_sub(2 * run.reversals));
     let lasting = lasting.max().unwrap_or(0) as f64;
@@ -95,20 +111,25 @@ fn judge_beside_off(part: &mut Part, scenario: &dyn Scenario, runs: &[Run], leas
 
 fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
     let of = |setting| runs.iter().filter(move |run| run.setting == setting);
-    let figures = |setting| of(setting).map(Run::figure).collect::<Vec<_>>();
+    let figure = |run: &Run| run.figure(scenario.turns());
+    let figures = |setting| of(setting).map(figure).collect::<Vec<_>>();
     let [off, on, hand, tuned] = SETTINGS.map(figures);
     let (what, unit) = scenario.metric();
-    let good = GOOD * median(&hand);
-    let times: Vec<f64> = of(Setting::On).map(|run| run.recovered_in(good)).collect();
+    let better = scenario.better();
+    let good = match better {
+        Direction::Higher => GOOD * median(&hand),
+        Direction::Lower => median(&hand) / GOOD,
+    };
+    let times: Vec<f64> = of(Setting::On)
+        .map(|run| run.recovered_in(good, better))
+        .collect();
     let most = |count: fn(&Run) -> u64| of(Setting::On).map(count).max().unwrap_or(0) as f64;
-    part.row(
-        Row::compared(format!("{what}, tuner on"), unit, &on, ("by hand", &hand))
-            .at_least(GOOD)
-            .detail(runs),
-    );
+    let row = Row::compared(format!("{what}, tuner on"), unit, &on, ("by hand", &hand));
+    part.row(as_good(row, better, GOOD).detail(runs));
     let beside_off = format!("{what}, tuner on");
     part.row(if median(&off) > 0.0 {
-        Row::compared(beside_off, unit, &on, ("tuner off", &off)).at_least(0.97)
+        let row = Row::compared(beside_off, unit, &on, ("tuner off", &off));
+        as_good(row, better, 0.97)
     } else {
         // There is no ratio to nothing.
         Row::sampled(beside_off, unit, &on)
@@ -116,15 +137,9 @@ fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
             .at_least(0.0)
     });
     if scenario.is_fault() {
-        part.row(
-            Row::compared(
-                format!("{what}, tuner off: the fault"),
-                unit,
-                &off,
-                ("by hand", &hand),
-            )
-            .at_most(FAULT),
-        );
+        let fault = format!("{what}, tuner off: the fault");
+        let row = Row::compared(fault, unit, &off, ("by hand", &hand));
+        part.row(no_better(row, better, FAULT));
     }
     part.row(Row::compared(
         format!("{what}, TuneD {}", scenario.tuned().0),
@@ -141,9 +156,23 @@ fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
                 slowest,
                 times.len(),
             )
-            .at_most(10.0)
+            .at_most(scenario.mended_within())
             .detail(&times),
         );
+    }
+    if let Some((what, unit)) = scenario.beside() {
+        let figure = |run: &Run| run.figure_beside(scenario.turns());
+        let figures = |setting| of(setting).map(figure).collect::<Vec<_>>();
+        let off = figures(Setting::Off);
+        for (setting, name) in [(Setting::On, "tuner on"), (Setting::ByHand, "by hand")] {
+            let name = format!("{what}, {name}");
+            part.row(Row::compared(
+                name,
+                unit,
+                &figures(setting),
+                ("tuner off", &off),
+            ));
+        }
     }
     part.row(Row::count(
         "changes, most of a run",

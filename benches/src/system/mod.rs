@@ -2,7 +2,11 @@
 //!
 //! The same frame as for the network. Whatever is written to the host is put back when a run ends.
 
+mod blk_queue;
+mod blk_readahead;
+mod disk;
 mod load;
+mod mixed;
 mod pid_ns;
 mod proc_limits;
 
@@ -16,6 +20,11 @@ const THROUGHPUT: (&str, Values) = ("throughput-performance", &[]);
 #[must_use]
 pub fn all() -> Vec<Box<dyn Scenario>> {
     vec![
+        Box::new(mixed::NothingWrong),
+        Box::new(blk_queue::BesideWriter),
+        Box::new(blk_queue::ByTurns),
+        Box::new(blk_readahead::Mapping),
+        Box::new(blk_readahead::Streams),
         Box::new(proc_limits::Watches),
         Box::new(proc_limits::Aio),
         Box::new(proc_limits::Threads),

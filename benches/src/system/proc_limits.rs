@@ -18,13 +18,13 @@ use crate::{
 const TUNER: &str = "proc-limits";
 
 /// A tree of directories, and how many of them inotify could watch.
-struct Tree {
-    root: tempfile::TempDir,
+pub(super) struct Tree {
+    pub(super) root: tempfile::TempDir,
     paths: Vec<CString>,
 }
 
 impl Tree {
-    fn new(directories: usize) -> Result<Tree> {
+    pub(super) fn new(directories: usize) -> Result<Tree> {
         let root = tempfile::tempdir().map_err(Error::doing("cannot make a directory"))?;
         let mut paths = Vec::new();
         for at in 0..directories {
@@ -36,8 +36,8 @@ impl Tree {
         Ok(Tree { root, paths })
     }
 
-    /// As an editor or a build server does: one instance, a watch a directory.
-    fn watch(&self) -> Result<usize> {
+    /// As an editor or a build server does: one instance, a watch a directory, then a thread for what it found.
+    pub(super) fn watch(&self) -> Result<usize> {
         // SAFETY: inotify_init1(2) takes a number and gives a descriptor.
         let fd = unsafe { libc::inotify_init1(libc::IN_CLOEXEC) };
         if fd < 0 {
@@ -53,7 +53,9 @@ impl Tree {
                 libc::inotify_add_watch(instance.as_raw_fd(), path.as_ptr(), libc::IN_CREATE) >= 0
             }
         };
-        Ok(self.paths.iter().filter(watched).count())
+        let count = self.paths.iter().filter(watched).count();
+        let _ = std::thread::spawn(|| {}).join();
+        Ok(count)
     }
 }
 
@@ -111,10 +113,10 @@ impl Stage for Watched {
 }
 
 /// An AIO context of so many requests, as databases make them.
-struct Context(libc::c_ulong);
+pub(super) struct Context(libc::c_ulong);
 
 impl Context {
-    fn new(requests: u32) -> Option<Context> {
+    pub(super) fn new(requests: u32) -> Option<Context> {
         let mut context: libc::c_ulong = 0;
         // SAFETY: io_setup(2) writes one word, to `context`.
         let failed = unsafe { libc::syscall(libc::SYS_io_setup, requests, &raw mut context) };
@@ -171,9 +173,23 @@ impl Stage for Workers {
     }
     fn turn(&mut self) -> Result<f64> {
         let start = Instant::now();
-        let contexts: Vec<Context> = (0..10).filter_map(|_| Context::new(10_000)).collect();
+        let all_tried = std::sync::Barrier::new(10);
+        let worker = || {
+            let context = Context::new(10_000);
+            all_tried.wait();
+            // They work side by side for a while.
+            std::thread::sleep(Duration::from_millis(200));
+            context.is_some()
+        };
+        let got = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..10).map(|_| scope.spawn(worker)).collect();
+            let got = workers
+                .into_iter()
+                .map(|worker| worker.join().unwrap_or(false));
+            got.filter(|got| *got).count()
+        });
         rest_of_second(start);
-        Ok(contexts.len() as f64 * 10.0)
+        Ok(got as f64 * 10.0)
     }
 }
 

@@ -38,6 +38,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_LRU_PERCPU_HASH = 10,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 enum {
@@ -385,6 +386,21 @@ struct block_device {
 	struct gendisk *bd_disk;
 };
 
+/* Numbers of flags differ between kernels: bpf_core_enum_value() only. */
+enum req_flag_bits {
+	__REQ_RAHEAD = 19,
+};
+
+struct bvec_iter {
+	unsigned int bi_size;
+};
+
+struct bio {
+	struct block_device *bi_bdev;
+	__u32 bi_opf;
+	struct bvec_iter bi_iter;
+};
+
 struct super_block {
 	struct block_device *s_bdev;
 };
@@ -429,13 +445,6 @@ struct bpf_iter__task_file {
 };
 
 #pragma clang attribute pop
-
-/* A program on tracepoint/syscalls/sys_exit_*: /sys/kernel/tracing/events/syscalls/<name>/format. */
-struct syscall_exit {
-	__u64 common;
-	long number;
-	long ret;
-};
 
 /* include/uapi/linux/bpf.h: the context of a cgroup/sysctl program. */
 struct bpf_sysctl {

@@ -108,6 +108,13 @@ impl Against<'_> {
                         let place = self.loaded.origin(&in_file, "learner").cloned();
                         self.at(place, why, "docs/learners.md has the learners".into());
                     }
+                    if let Some(aim) = section.aim
+                        && let Err(why) = tuner.check_aim(aim)
+                    {
+                        let place = self.loaded.origin(&in_file, "aim").cloned();
+                        let hint = "docs/tuners has a page for each tuner with its keys";
+                        self.at(place, why, hint.into());
+                    }
                 }
             }
         }

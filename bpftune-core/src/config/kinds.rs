@@ -29,6 +29,16 @@ macro_rules! choice {
 }
 
 choice! {
+    /// What a tuner that can serve two ends is to serve.
+    pub enum Aim {
+        /// That nobody waits long.
+        Latency = "latency",
+        /// That as much as possible is done.
+        Throughput = "throughput",
+    }
+}
+
+choice! {
     /// What happens to a change whose trial says neither better nor worse.
     pub enum Unclear {
         /// It stays.

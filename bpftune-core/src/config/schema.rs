@@ -5,7 +5,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Amount, kinds::Unclear, learner::Learner, section::section};
+use super::{
+    Amount,
+    kinds::{Aim, Unclear},
+    learner::Learner,
+    section::section,
+};
 use crate::governor::{ExitPolicy, Glob, Mode, Window, Zone};
 
 const fn ms(ms: u64) -> Duration {
@@ -102,6 +107,8 @@ section! {
         /// How it finds the next value: the name of a learner, or a table with its name and parameters; see
         /// docs/learners.md. Unset, what the tuner thinks best.
         learner: Option<Learner> = None;
+        /// What it is to serve where that is a choice (blk-queue): "latency", its own unless said here, or "throughput".
+        aim: Option<Aim> = None;
     }
 }
 

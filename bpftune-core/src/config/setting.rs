@@ -152,6 +152,7 @@ word! {
     crate::governor::Mode: "\"observe\", \"advise\" or \"auto\"", "advise";
     crate::governor::ExitPolicy: "\"restore\", \"keep\" or \"restore-if-worse\"", "restore";
     crate::governor::Zone: "\"local\" or \"utc\"", "utc";
+    super::kinds::Aim: "\"latency\" or \"throughput\"", "throughput";
     super::kinds::Unclear: "\"keep\" or \"revert\"", "revert";
 }
 

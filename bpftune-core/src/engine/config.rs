@@ -118,7 +118,7 @@ impl Engine {
             .map(Problems::line)
     }
 
-    /// Gives each tuner the learner that the files name, or its own again.
+    /// Gives each tuner the learner and the aim that the files name, or its own again.
     pub(super) fn take_learners(&mut self) {
         let Some(live) = &self.settings.config else {
             return;
@@ -131,6 +131,7 @@ impl Engine {
                 registered.tuner.set_learner(wanted.as_ref());
                 registered.learner = wanted;
             }
+            registered.take_aim(section.and_then(|section| section.aim));
         }
     }
 }

@@ -46,7 +46,7 @@ use crate::{
     Error, Knob, Machine, NetnsCookie, Reach, Result, Signal, Source, Tuner, Value,
     admin::AdminWatch,
     bpf::HookStatus,
-    config::Watch,
+    config::{Watch, kinds::Aim},
     control::{Event, Server},
     governor::{self, ExitPolicy, Governor, Mode, Policy},
     journal::{Journal, OriginalState},
@@ -86,6 +86,8 @@ struct Registered {
     source: Box<dyn Source>,
     /// The one that the files name; else its own.
     learner: Option<Spec>,
+    /// The same of its aim.
+    aim: Option<Aim>,
     counts: Counts,
     /// How each of its tunables is tried.
     plans: HashMap<String, Rc<Plan>>,

@@ -71,6 +71,11 @@ impl Engine {
                     .check_learner(&learner.0)
                     .map_err(|why| format!("[tuner.{name}]: {why}"))?;
             }
+            if let Some(aim) = section.aim {
+                tuner
+                    .check_aim(aim)
+                    .map_err(|why| format!("[tuner.{name}]: {why}"))?;
+            }
         }
         self.register(registration)
             .map_err(|error| error.to_string())

@@ -10,7 +10,33 @@ use nix::sys::epoll::EpollFlags;
 use super::{
     Counts, Engine, Registered, Registration, SOURCE_TOKENS, learned::Known, onset::Baseline,
 };
-use crate::{Error, Knob, Reach, Result, Signal, restore, trial::Plan, tunable::covers};
+use crate::{
+    Error, Knob, Reach, Result, Signal, Tuner, config::kinds::Aim, restore, trial::Plan,
+    tunable::covers,
+};
+
+/// How each of a tuner's tunables is tried.
+fn plans(tuner: &dyn Tuner) -> HashMap<String, Rc<Plan>> {
+    let tunables = tuner.tunables().into_iter();
+    tunables
+        .map(|tunable| {
+            let plan = tuner.trial(&tunable.name);
+            (tunable.name.into_owned(), Rc::new(plan))
+        })
+        .collect()
+}
+
+impl Registered {
+    /// From now on it serves this; trials that run go on as they began.
+    pub(super) fn take_aim(&mut self, aim: Option<Aim>) {
+        if self.aim != aim {
+            self.aim = aim;
+            self.tuner.set_aim(aim);
+            self.plans = plans(self.tuner.as_ref());
+            self.baseline = Rc::new(Baseline::of(self.plans.values()));
+        }
+    }
+}
 
 impl Engine {
     /// Takes a tuner in: its tunables are its own from now on, its source is waited for.
@@ -39,14 +65,7 @@ impl Engine {
             return Err(error);
         }
         self.next_token += SOURCE_TOKENS;
-        let plans: HashMap<String, Rc<Plan>> = tuner
-            .tunables()
-            .into_iter()
-            .map(|tunable| {
-                let plan = tuner.trial(&tunable.name);
-                (tunable.name.into_owned(), Rc::new(plan))
-            })
-            .collect();
+        let plans = plans(tuner.as_ref());
         // What an earlier run left raised counts too.
         for (knob, original) in &self.originals {
             if let Some((ours, _)) = self.written.get(knob)
@@ -60,6 +79,7 @@ impl Engine {
             tuner,
             source,
             learner: None,
+            aim: None,
             counts: Counts::default(),
             baseline: Rc::new(Baseline::of(plans.values())),
             plans,

@@ -133,7 +133,8 @@ impl Engine {
         record.beside = beside
             .flat_map(|(_, other)| other.decisions.iter().map(ToString::to_string))
             .collect();
-        let (action, why) = trial::decide(record.outcome, &self.settings.trial);
+        let (action, why) =
+            trial::decide(record.outcome, &self.settings.trial, trial.wants_better());
         record.action = action;
         record.why = why.into();
         let text = record.summary();
@@ -148,6 +149,7 @@ impl Engine {
             self.tuners[index].tuner.tried(knob, &record);
             self.tuners[index].known.stirred = true;
             self.learned.at_once = true;
+            self.forget_baseline(knob.netns, index);
         }
         if action == Action::Reverted {
             // It rests in any case: taken back for want of proof, it would be wanted again at once.

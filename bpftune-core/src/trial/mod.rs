@@ -141,6 +141,12 @@ impl Trial {
         self.due <= now + GRID
     }
 
+    /// Whether only what helped stays.
+    #[must_use]
+    pub fn wants_better(&self) -> bool {
+        self.plan.only_better
+    }
+
     /// Whether the knob is switched to and fro: nobody else may change it meanwhile.
     #[must_use]
     pub fn interleaves(&self) -> bool {
@@ -223,12 +229,16 @@ impl Trial {
     }
 }
 
-/// What becomes of the change, and why.
+/// What becomes of the change, and why. `only_better` is its plan's word.
 #[must_use]
-pub fn decide(outcome: Outcome, policy: &Policy) -> (Action, &'static str) {
+pub fn decide(outcome: Outcome, policy: &Policy, only_better: bool) -> (Action, &'static str) {
     match (outcome, policy.unclear) {
         (Outcome::Better, _) => (Action::Kept, "it helped"),
         (Outcome::Worse, _) => (Action::Reverted, "it did harm"),
+        (Outcome::Same | Outcome::Unclear, _) if only_better => (
+            Action::Reverted,
+            "no gain was shown, and of this parameter only a gain is kept",
+        ),
         (Outcome::Same, _) => (Action::Kept, "it does no harm"),
         (Outcome::Unclear, Unclear::Keep) => (
             Action::Kept,

@@ -34,6 +34,10 @@ pub struct Plan {
     pub layout: Layout,
     /// Probability of calling the harmless harmful, at most; over all guards.
     pub alpha: f64,
+    /// Only what helped stays: for a value that is no better for being another one. Else what does no harm stays too,
+    /// and the operator says what becomes of the unclear.
+    #[serde(default)]
+    pub only_better: bool,
 }
 
 impl Default for Plan {
@@ -51,6 +55,7 @@ impl Default for Plan {
             },
             layout: Layout::BeforeAfter,
             alpha: Rule::default().alpha,
+            only_better: false,
         }
     }
 }

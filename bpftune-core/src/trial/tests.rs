@@ -259,16 +259,23 @@ fn what_cannot_be_told_is_the_policys() {
     let revert = Policy {
         unclear: Unclear::Revert,
     };
-    assert_eq!(decide(Outcome::Unclear, &keep).0, Action::Kept);
-    assert_eq!(decide(Outcome::Unclear, &revert).0, Action::Reverted);
+    assert_eq!(decide(Outcome::Unclear, &keep, false).0, Action::Kept);
+    assert_eq!(decide(Outcome::Unclear, &revert, false).0, Action::Reverted);
     for policy in [keep, revert] {
-        assert_eq!(decide(Outcome::Worse, &policy).0, Action::Reverted);
+        assert_eq!(decide(Outcome::Worse, &policy, false).0, Action::Reverted);
         assert_eq!(
-            decide(Outcome::Same, &policy).0,
+            decide(Outcome::Same, &policy, false).0,
             Action::Kept,
             "no harm, surely"
         );
-        assert_eq!(decide(Outcome::Better, &policy).0, Action::Kept);
+        assert_eq!(decide(Outcome::Better, &policy, false).0, Action::Kept);
+        for (outcome, action) in [
+            (Outcome::Same, Action::Reverted),
+            (Outcome::Unclear, Action::Reverted),
+            (Outcome::Better, Action::Kept),
+        ] {
+            assert_eq!(decide(outcome, &policy, true).0, action, "{outcome:?}");
+        }
     }
 }
 

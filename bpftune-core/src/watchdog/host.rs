@@ -27,7 +27,7 @@ pub struct Stalls {
     /// Share of time.
     threshold: f64,
     trigger: Option<File>,
-    /// Of the last minute before it was armed.
+    /// Of the time before it was armed: see [`lately`].
     before: f64,
     /// Total seconds stalled, at some times within the last window; the oldest first.
     totals: Vec<(Instant, f64)>,
@@ -67,17 +67,15 @@ impl Stalls {
     }
 }
 
-/// "full avg10=1.00 avg60=0.50 ...": the last minute's share.
-fn last_minute(text: &str) -> Option<f64> {
+/// "full avg10=1.00 avg60=0.50 ...": the share of the last minute, or of its last ten seconds where that is more: a load
+/// that has begun within it is not the change's doing.
+fn lately(text: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix("full "))?;
-    let percent: f64 = line
-        .split_once("avg60=")?
-        .1
-        .split(' ')
-        .next()?
-        .parse()
-        .ok()?;
-    Some(percent / 100.0)
+    let percent = |name| -> Option<f64> {
+        let (_, rest) = line.split_once(name)?;
+        rest.split(' ').next()?.parse().ok()
+    };
+    Some(percent("avg10=")?.max(percent("avg60=")?) / 100.0)
 }
 
 impl HarmSource for Stalls {
@@ -88,7 +86,7 @@ impl HarmSource for Stalls {
             Err(error) => tracing::debug!("no trigger on {}: {error}", self.path.display()),
         }
         if let Some(text) = self.text() {
-            self.before = last_minute(&text).unwrap_or(0.0);
+            self.before = lately(&text).unwrap_or(0.0);
             self.totals
                 .extend(stalled(&text, true).map(|total| (now, total)));
         }

@@ -8,7 +8,6 @@
 //!
 //! Where a device has both, the value goes to where neither is so, or stays.
 
-mod device;
 mod rules;
 mod source;
 

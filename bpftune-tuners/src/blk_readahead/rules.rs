@@ -10,6 +10,8 @@ use bpftune_core::{
     trial::{Counter, Guard, Outcome, Plan, Record, Resource, Windows},
 };
 
+use crate::disks::Trouble;
+
 pub(super) const WASTED: &str = "readahead-wasted";
 pub(super) const SHORT: &str = "readahead-short";
 /// Pages that programs ask of the device's files: see [`bpftune_core::Source::figure`].
@@ -46,6 +48,7 @@ struct Device {
     on_trial: Option<(Value, u32)>,
     /// A step in this direction did not help: none further.
     useless: [bool; 2],
+    trouble: Trouble,
 }
 
 impl Device {
@@ -191,7 +194,8 @@ impl BlkReadahead {
         };
         let now = view.value(&knob)?;
         let device = self.devices.entry(knob.clone()).or_default();
-        if device.waits(&now) || now.last() != seen_at {
+        let lasts = device.trouble.lasts(view.now());
+        if device.waits(&now) || !lasts || now.last() != seen_at {
             // Files that were opened before: they say nothing of today's value.
             return None;
         }

@@ -13,23 +13,17 @@ use bpftune_core::{
 };
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
-use super::{
-    device,
-    rules::{DEMAND, SHORT, WASTED},
-};
+use super::rules::{DEMAND, SHORT, WASTED};
+use crate::disks::{self, Focus};
 
 const SCENARIOS: Scenarios = &[(1, WASTED), (2, SHORT)];
-
-/// So long after its last signal a device is still the one that a trial may be about, and no other is heard.
-const FOCUS: Duration = Duration::from_secs(30);
 
 /// The hooks of `blk_readahead.bpf.c`.
 pub struct BlkReadaheadSource {
     feed: Feed,
     focus_map: Option<MapHandle>,
     demand: Option<MapHandle>,
-    /// The one device that is looked at now: figures are of one device, and a trial must know of which.
-    focus: Option<(u32, Instant)>,
+    focus: Focus,
     quiet: HashMap<String, Instant>,
 }
 
@@ -89,26 +83,22 @@ impl BlkReadaheadSource {
             focus_map: feed.hooks().map("focus"),
             demand: feed.hooks().map("demand"),
             feed,
-            focus: None,
+            focus: Focus::default(),
             quiet: HashMap::new(),
         })
     }
 
     /// Whether a device may be heard now; then it is the one that demand is counted of.
     fn looks_at(&mut self, dev: u32, now: Instant) -> bool {
-        if let Some((other, until)) = self.focus
-            && other != dev
-            && until > now
-        {
-            return false;
-        }
-        if self.focus.is_none_or(|(before, _)| before != dev)
+        let before = self.focus.device();
+        let taken = self.focus.takes(dev, now);
+        if taken
+            && before != Some(dev)
             && let Some(map) = &self.focus_map
         {
             let _ = map.update(&0u32.to_ne_bytes(), &dev.to_ne_bytes(), MapFlags::ANY);
         }
-        self.focus = Some((dev, now + FOCUS));
-        true
+        taken
     }
 }
 
@@ -127,7 +117,7 @@ impl Source for BlkReadaheadSource {
             if self.quiet.get(scenario).is_some_and(|until| *until > now) {
                 continue;
             }
-            if let Some(disk) = device::disk(windows.dev)
+            if let Some(disk) = disks::name(windows.dev)
                 && self.looks_at(windows.dev, now)
             {
                 out.push(windows.signal(scenario, namespaces.own(), disk, page_kib));

@@ -3,12 +3,12 @@
 use bpftune_core::{Bound, Cost, Machine, Scope, Tunable, Value};
 
 pub(super) const TASKS: &str = "tasks-near-limit";
-pub(super) const FILES: &str = "files-refused";
+pub(super) const FILES: &str = "files-short";
 pub(super) const WATCHES: &str = "inotify-watches-short";
 pub(super) const INSTANCES: &str = "inotify-instances-short";
-pub(super) const AIO: &str = "aio-refused";
-pub(super) const KEYS: &str = "keys-refused";
-pub(super) const USERNS: &str = "user-namespaces-refused";
+pub(super) const AIO: &str = "aio-short";
+pub(super) const KEYS: &str = "keys-short";
+pub(super) const USERNS: &str = "user-namespaces-short";
 
 pub(super) const PID_MAX: &str = "kernel.pid_max";
 pub(super) const THREADS_MAX: &str = "kernel.threads-max";
@@ -23,10 +23,10 @@ pub(super) const MAX_USERNS: &str = "user.max_user_namespaces";
 /// A limit that the tuner may raise.
 pub(super) struct Limit {
     pub(super) tunable: &'static str,
-    /// The signal's name, and with it the name of the figure that counts refusals.
+    /// The signal's name.
     pub(super) scenario: &'static str,
     unit: &'static str,
-    about: &'static str,
+    pub(super) about: &'static str,
     /// What one more costs the kernel at least, bytes.
     each: u64,
     /// That share of memory for all of them, and never more than so many.
@@ -153,6 +153,7 @@ pub(super) const LIMITS: [Limit; 9] = [
 type Range = fn(&Machine) -> Vec<(i64, i64)>;
 
 impl Limit {
+    #[cfg(test)]
     pub(super) fn of(tunable: &str) -> Option<&'static Limit> {
         LIMITS.iter().find(|limit| limit.tunable == tunable)
     }

@@ -4,11 +4,11 @@
 //! | signal | changes |
 //! |---|---|
 //! | three quarters of the tasks that there may be are there, and they are no fork bomb | `kernel.pid_max`, `kernel.threads-max` |
-//! | half of a user's inotify watches or instances are taken, or one is refused | `fs.inotify.max_user_watches`, `max_user_instances` |
-//! | opening a file ends with ENFILE | `fs.file-max` |
-//! | io_setup(2) ends with EAGAIN | `fs.aio-max-nr` |
-//! | a key is refused with EDQUOT | `kernel.keys.maxkeys`, `maxbytes` |
-//! | clone(2) or unshare(2) ends with ENOSPC at the user's limit | `user.max_user_namespaces`, where it is not 0 |
+//! | half of a user's inotify watches or instances are taken | `fs.inotify.max_user_watches`, `max_user_instances` |
+//! | half of the files that may be open are | `fs.file-max` |
+//! | half of the asynchronous requests are taken | `fs.aio-max-nr` |
+//! | four fifths of a user's keys, or of the bytes in them | `kernel.keys.maxkeys`, `maxbytes` |
+//! | nine tenths of a user's user namespaces | `user.max_user_namespaces`, where it is not 0 |
 //!
 //! Limits only. Nothing is taken from anybody when memory is short: a limit that falls frees nothing.
 

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Who runs into a limit on how many of something the host, or a user, may have?
+ * Is anybody about to run into a limit on how many of something the host, or a
+ * user, may have?
  *
- * The kernel has no event for that, only the error that the system call ends
- * with. So the ends of those few calls are watched. An error alone proves little:
- * ENOSPC of inotify_add_watch(2) may come from the limit of a container. Where the
- * kernel keeps the count with the user (ucounts), the count decides, and a limit of
- * a user namespace is its owner's business. The same count tells before anything is
- * refused that half of what there may be is taken.
+ * The kernel has no event for that, only the error that the system call ends with,
+ * and whoever watches the ends of system calls makes each call of each process
+ * slower. So this looks where processes and threads begin and end, which takes some
+ * ten thousand times longer than a look: what more the user has of each thing is
+ * told by the kernel's own count (ucounts), and half of what there may be is news.
+ * A program that gives up at a limit is seen when it ends, for it still has what it
+ * has then. A limit that a user namespace has of its own is its owner's business.
  *
- * Tasks are counted where they are made: the pid namespace of the daemon knows how
- * many numbers it gave away. From which number on that is news, user space says.
+ * Tasks are counted there, too: the pid namespace of the daemon knows how many
+ * numbers it gave away. From which number on that is news, user space says. What
+ * the kernel counts for the host alone (files, AIO, keys) is in /proc only: "census"
+ * asks user space to look there, seldom, and only while processes come and go.
  */
 #include "bpftune/kernel.h"
 #include <bpf/bpf_helpers.h>
@@ -24,24 +28,16 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-#define REFUSED_INTERVAL_NS 20000000ULL
+#define SHORT_INTERVAL_NS 20000000ULL
 #define TASKS_INTERVAL_NS 1000000000ULL
-
-#define EAGAIN 11
-#define ENFILE 23
-#define EMFILE 24
-#define ENOSPC 28
-#define EDQUOT 122
+#define CENSUS_INTERVAL_NS 5000000000ULL
 
 enum scenario {
 	TASKS = 1,
-	FILES = 2,
-	WATCHES = 3,
-	INSTANCES = 4,
-	AIO = 5,
-	KEYS = 6,
-	USERNS = 7,
-	SCENARIOS = 8,
+	WATCHES = 2,
+	INSTANCES = 3,
+	USERNS = 4,
+	CENSUS = 5,
 };
 
 struct limit_event {
@@ -51,9 +47,6 @@ struct limit_event {
 	__u64 limit;
 	__u32 uid;
 	__u32 pid;
-	/* 1: refused. 0: not yet. */
-	__u32 refused;
-	__u32 pad;
 	char comm[16];
 };
 
@@ -72,21 +65,9 @@ struct {
 	__type(value, struct settings);
 } settings SEC(".maps");
 
-/* How often each scenario was refused. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, SCENARIOS);
-	__type(key, __u32);
-	__type(value, __u64);
-} refusals SEC(".maps");
-
-static __always_inline void send(__u32 scenario, bool refused, __u64 interval, __u64 used, __u64 limit)
+static __always_inline void send(__u32 scenario, __u64 interval, __u64 used, __u64 limit)
 {
-	__u64 *refusal = refused ? bpf_map_lookup_elem(&refusals, &scenario) : NULL;
-
-	if (refusal)
-		__sync_fetch_and_add(refusal, 1);
-	__u32 count = pass_gate(0, scenario, refused, interval);
+	__u32 count = pass_gate(0, scenario, 0, interval);
 
 	if (!count)
 		return;
@@ -101,21 +82,16 @@ static __always_inline void send(__u32 scenario, bool refused, __u64 interval, _
 	e->limit = limit;
 	e->uid = (__u32)bpf_get_current_uid_gid();
 	e->pid = bpf_get_current_pid_tgid() >> 32;
-	e->refused = refused;
-	e->pad = 0;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 	bpf_ringbuf_submit(e, 0);
 }
 
 /*
- * What the caller holds of something, and the most that the host gives a user. False
+ * What a user holds of something, and the most that the host gives a user. False
  * where a user namespace between the two has a limit of its own, which is reached.
  */
-static __always_inline bool held(enum ucount_type what, __u64 *used, __u64 *limit)
+static __always_inline bool held(struct ucounts *user, __u32 what, __u64 *used, __u64 *limit)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct ucounts *user = BPF_CORE_READ(task, cred, ucounts);
-
 	for (int level = 0; level < 8 && user; level++) {
 		struct user_namespace *ns = BPF_CORE_READ(user, ns);
 		void *count = (void *)user + bpf_core_field_offset(struct ucounts, ucount);
@@ -136,111 +112,32 @@ static __always_inline bool held(enum ucount_type what, __u64 *used, __u64 *limi
 	return false;
 }
 
-static __always_inline int counted(long ret, long error, __u32 scenario, enum ucount_type what)
+static __always_inline void look_at(struct ucounts *user, __u32 scenario, __u32 what)
 {
-	__u64 used, limit;
+	__u64 used = 0, limit = 0;
 
-	if ((ret < 0 && ret != -error) || !held(what, &used, &limit))
-		return 0;
-	if (ret < 0 && used >= limit)
-		send(scenario, true, REFUSED_INTERVAL_NS, used, limit);
-	else if (ret >= 0 && used * 2 > limit)
-		send(scenario, false, REFUSED_INTERVAL_NS, used, limit);
+	if (held(user, what, &used, &limit) && used * 2 > limit)
+		send(scenario, SHORT_INTERVAL_NS, used, limit);
+}
+
+/* What the user of this process has. */
+static __always_inline void look(void)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct ucounts *user = BPF_CORE_READ(task, cred, ucounts);
+
+	look_at(user, WATCHES, bpf_core_enum_value(enum ucount_type, UCOUNT_INOTIFY_WATCHES));
+	look_at(user, INSTANCES, bpf_core_enum_value(enum ucount_type, UCOUNT_INOTIFY_INSTANCES));
+	look_at(user, USERNS, bpf_core_enum_value(enum ucount_type, UCOUNT_USER_NAMESPACES));
+	send(CENSUS, CENSUS_INTERVAL_NS, 0, 0);
+}
+
+/* Its files, and with them its watches, go after this. */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(task_ended, struct task_struct *task)
+{
+	look();
 	return 0;
-}
-
-#define WATCHES_OF bpf_core_enum_value(enum ucount_type, UCOUNT_INOTIFY_WATCHES)
-#define INSTANCES_OF bpf_core_enum_value(enum ucount_type, UCOUNT_INOTIFY_INSTANCES)
-#define USERNS_OF bpf_core_enum_value(enum ucount_type, UCOUNT_USER_NAMESPACES)
-
-SEC("tracepoint/syscalls/sys_exit_inotify_add_watch")
-int inotify_watched(struct syscall_exit *ctx)
-{
-	return counted(ctx->ret, ENOSPC, WATCHES, WATCHES_OF);
-}
-
-SEC("tracepoint/syscalls/sys_exit_inotify_init1")
-int inotify_made(struct syscall_exit *ctx)
-{
-	return counted(ctx->ret, EMFILE, INSTANCES, INSTANCES_OF);
-}
-
-SEC("tracepoint/syscalls/sys_exit_inotify_init")
-int inotify_made_old(struct syscall_exit *ctx)
-{
-	return counted(ctx->ret, EMFILE, INSTANCES, INSTANCES_OF);
-}
-
-static __always_inline int userns_refused(long ret)
-{
-	return ret == -ENOSPC ? counted(ret, ENOSPC, USERNS, USERNS_OF) : 0;
-}
-
-SEC("tracepoint/syscalls/sys_exit_clone")
-int cloned(struct syscall_exit *ctx)
-{
-	return userns_refused(ctx->ret);
-}
-
-SEC("tracepoint/syscalls/sys_exit_clone3")
-int cloned3(struct syscall_exit *ctx)
-{
-	return userns_refused(ctx->ret);
-}
-
-SEC("tracepoint/syscalls/sys_exit_unshare")
-int unshared(struct syscall_exit *ctx)
-{
-	return userns_refused(ctx->ret);
-}
-
-static __always_inline int refused(long ret, long error, __u32 scenario)
-{
-	if (ret == -error)
-		send(scenario, true, REFUSED_INTERVAL_NS, 0, 0);
-	return 0;
-}
-
-SEC("tracepoint/syscalls/sys_exit_io_setup")
-int aio_made(struct syscall_exit *ctx)
-{
-	return refused(ctx->ret, EAGAIN, AIO);
-}
-
-SEC("tracepoint/syscalls/sys_exit_add_key")
-int key_added(struct syscall_exit *ctx)
-{
-	return refused(ctx->ret, EDQUOT, KEYS);
-}
-
-SEC("tracepoint/syscalls/sys_exit_keyctl")
-int key_controlled(struct syscall_exit *ctx)
-{
-	return refused(ctx->ret, EDQUOT, KEYS);
-}
-
-SEC("tracepoint/syscalls/sys_exit_openat")
-int opened(struct syscall_exit *ctx)
-{
-	return refused(ctx->ret, ENFILE, FILES);
-}
-
-SEC("tracepoint/syscalls/sys_exit_socket")
-int socket_made(struct syscall_exit *ctx)
-{
-	return refused(ctx->ret, ENFILE, FILES);
-}
-
-SEC("tracepoint/syscalls/sys_exit_accept4")
-int accepted(struct syscall_exit *ctx)
-{
-	return refused(ctx->ret, ENFILE, FILES);
-}
-
-SEC("tracepoint/syscalls/sys_exit_pipe2")
-int pipe_made(struct syscall_exit *ctx)
-{
-	return refused(ctx->ret, ENFILE, FILES);
 }
 
 SEC("tp_btf/sched_process_fork")
@@ -249,6 +146,7 @@ int BPF_PROG(task_made, struct task_struct *parent, struct task_struct *child)
 	__u32 zero = 0;
 	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
 
+	look();
 	if (!set || !set->tasks_from)
 		return 0;
 	struct pid *pid = BPF_CORE_READ(child, thread_pid);
@@ -266,7 +164,7 @@ int BPF_PROG(task_made, struct task_struct *parent, struct task_struct *child)
 		__u64 tasks = BPF_CORE_READ(number.ns, pid_allocated) & 0x7fffffff;
 
 		if (tasks >= set->tasks_from)
-			send(TASKS, false, TASKS_INTERVAL_NS, tasks, set->tasks_from);
+			send(TASKS, TASKS_INTERVAL_NS, tasks, set->tasks_from);
 		return 0;
 	}
 	return 0;

@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use bpftune_core::{
     Knob, Proposal, Signal, Tunable, Tuner, View,
-    stats::Direction,
-    trial::{Counter, Guard, Plan, Resource, Windows},
+    trial::{Guard, Plan, Resource, Windows},
 };
 
 use super::{
     crowd::bomb,
     limits::{
-        FILE_MAX, FILES, KEYS, LIMITS, Limit, MAX_KEY_BYTES, MAX_KEYS, MAX_USERNS, PID_MAX, TASKS,
-        THREADS_MAX, USERNS,
+        KEYS, LIMITS, Limit, MAX_KEY_BYTES, MAX_KEYS, MAX_USERNS, PID_MAX, TASKS, THREADS_MAX,
     },
 };
 
@@ -37,19 +35,15 @@ impl Tuner for ProcLimits {
         LIMITS.iter().map(Limit::tunable).collect()
     }
 
-    /// A refusal is no chance.
+    /// What is taken is no chance.
     fn acts_at_once(&self) -> bool {
         true
     }
 
-    fn trial(&self, tunable: &str) -> Plan {
-        let mut guards = vec![Guard::stall(Resource::Memory, 0.02)];
-        if let Some(limit) = Limit::of(tunable).filter(|limit| limit.scenario != TASKS) {
-            let refused = vec![Counter::Own(limit.scenario.into())];
-            guards.push(Guard::goal("refusals", Direction::Lower, refused, 1.0));
-        }
+    /// It acts before anything is refused, so there is no gain to measure, only harm.
+    fn trial(&self, _: &str) -> Plan {
         Plan {
-            guards,
+            guards: vec![Guard::stall(Resource::Memory, 0.02)],
             // Short: who fills a limit will not wait.
             baseline: Windows {
                 count: 3,
@@ -100,42 +94,21 @@ fn counted(signal: &Signal, view: &dyn View) -> Option<Proposal> {
     let limit = LIMITS
         .iter()
         .find(|limit| limit.scenario == signal.scenario)?;
-    let [used, most, refused] = ["used", "limit", "refused"].map(|name| signal.figure(name));
-    let (used, most, refused) = (used?, most?, refused? != 0.0);
-    // Others than fs.file-max may refuse with ENFILE; the kernel's count is of all processors but a few.
-    let proven = match limit.tunable {
-        FILE_MAX => used >= most * 0.9,
-        // Switched off, not too low.
-        MAX_USERNS => most > 0.0,
-        _ => true,
+    let (used, most) = (signal.figure("used")?, signal.figure("limit")?);
+    let share = if limit.tunable == MAX_USERNS {
+        // A low one may be an admin's caution; 0 means switched off.
+        0.9
+    } else {
+        0.5
     };
-    if !proven {
+    if most < 1.0 || used < most * share {
         return None;
     }
-    let what = match limit.scenario {
-        FILES => "open files of the host",
-        USERNS => "user namespaces of its user",
-        _ => limit.tunable,
-    };
-    let reason = if refused {
-        format!(
-            "{} was refused {} more: {used:.0} of {most:.0} were in use ({what})",
-            signal.subject, signal.count
-        )
-    } else {
-        format!(
-            "{} takes more and more: {used:.0} of {most:.0} are in use ({what})",
-            signal.subject
-        )
-    };
-    raise(
-        limit.tunable,
-        used.max(most / 2.0),
-        most,
-        GROWTH,
-        reason,
-        view,
-    )
+    let reason = format!(
+        "{} takes more and more: {used:.0} of {most:.0} are in use ({})",
+        signal.subject, limit.about
+    );
+    raise(limit.tunable, used, most, GROWTH, reason, view)
 }
 
 /// The kernel says for each user how much of both quotas is used.
@@ -160,7 +133,7 @@ fn keys(signal: &Signal, view: &dyn View) -> Vec<Proposal> {
                 return None;
             }
             let reason = format!(
-                "{} was refused a key: {used:.0} of {limit:.0} {what} of user {uid:.0} were in use",
+                "{} has {used:.0} of {limit:.0} {what} that user {uid:.0} may have",
                 signal.subject
             );
             raise(tunable, used, limit, GROWTH, reason, view)

@@ -8,7 +8,7 @@ use std::{
 
 use bpftune_core::{
     Figure, Knob, NetnsCookie, Result, Signal, Source,
-    bpf::{self, EventHeader, Feed, Fields, HookStatus, SHARED, Scenarios},
+    bpf::{EventHeader, Feed, Fields, HookStatus, SHARED, Scenarios},
     netns::Namespaces,
     sysctl,
 };
@@ -25,13 +25,14 @@ use super::{
 /// Scenario numbers of the BPF program and their names.
 const SCENARIOS: Scenarios = &[
     (1, TASKS),
-    (2, FILES),
-    (3, WATCHES),
-    (4, INSTANCES),
-    (5, AIO),
-    (6, KEYS),
-    (7, USERNS),
+    (2, WATCHES),
+    (3, INSTANCES),
+    (4, USERNS),
+    (5, CENSUS),
 ];
+
+/// No signal: time to look at what the kernel counts for the host alone.
+const CENSUS: &str = "census";
 
 /// A crowd that is a bomb is looked at again so much later, and told of so often at most.
 const BOMB_REST: Duration = Duration::from_secs(5);
@@ -44,7 +45,6 @@ struct Event {
     limit: u64,
     uid: u32,
     pid: u32,
-    refused: bool,
     name: String,
 }
 
@@ -56,8 +56,7 @@ impl Event {
             limit: body.u64(8)?,
             uid: body.u32(16)?,
             pid: body.u32(20)?,
-            refused: body.u32(24)? != 0,
-            name: body.text(32, 16)?,
+            name: body.text(24, 16)?,
         })
     }
 
@@ -71,7 +70,6 @@ impl Event {
 pub struct ProcLimitsSource {
     feed: Feed,
     settings: Option<MapHandle>,
-    refusals: Option<MapHandle>,
     told: Option<Instant>,
 }
 
@@ -81,7 +79,6 @@ impl ProcLimitsSource {
         let feed = Feed::load(super::NAME, object, SCENARIOS)?;
         let source = ProcLimitsSource {
             settings: feed.hooks().map("settings"),
-            refusals: feed.hooks().map("refusals"),
             feed,
             told: None,
         };
@@ -144,54 +141,73 @@ impl ProcLimitsSource {
         head: &EventHeader,
         event: &Event,
     ) -> Result<Option<Signal>> {
-        let number = |name, value: u64| Figure::new(name, value as f64, "");
         let mut figures = match scenario {
             TASKS => match self.crowd(event)? {
                 Some(figures) => figures,
                 None => return Ok(None),
             },
-            FILES => {
-                let counts = numbers("fs.file-nr");
-                let [used, .., limit] = counts[..] else {
-                    return Ok(None);
-                };
-                vec![number("used", used), number("limit", limit)]
-            }
-            AIO => {
-                let (used, limit) = (numbers("fs.aio-nr"), numbers("fs.aio-max-nr"));
-                let (Some(used), Some(limit)) = (used.first(), limit.first()) else {
-                    return Ok(None);
-                };
-                vec![number("used", *used), number("limit", *limit)]
-            }
-            KEYS => {
-                let users = fs::read_to_string("/proc/key-users").unwrap_or_default();
-                let (Some([keys, bytes]), Some(max_keys), Some(max_bytes)) = (
-                    key_user(&users, event.uid),
-                    numbers(MAX_KEYS).first().copied(),
-                    numbers(MAX_KEY_BYTES).first().copied(),
-                ) else {
-                    return Ok(None);
-                };
-                vec![
-                    number("used", keys),
-                    number("limit", max_keys),
-                    number("used_bytes", bytes),
-                    number("limit_bytes", max_bytes),
-                ]
-            }
             _ => vec![number("used", event.used), number("limit", event.limit)],
         };
         figures.push(number("uid", event.uid.into()));
-        figures.push(number("refused", event.refused.into()));
-        Ok(Some(Signal {
-            scenario: scenario.into(),
-            netns: SHARED,
-            subject: event.subject(),
-            count: head.count,
-            figures,
-        }))
+        Ok(Some(signal(scenario, event.subject(), head.count, figures)))
     }
+}
+
+fn number(name: &'static str, value: u64) -> Figure {
+    Figure::new(name, value as f64, "")
+}
+
+fn signal(scenario: &'static str, subject: String, count: u32, figures: Vec<Figure>) -> Signal {
+    Signal {
+        scenario: scenario.into(),
+        netns: SHARED,
+        subject,
+        count,
+        figures,
+    }
+}
+
+/// What is nearly used up of that which the kernel counts in /proc only.
+fn census() -> Vec<Signal> {
+    let files = numbers("fs.file-nr");
+    let of_host = [
+        (FILES, files.first().copied(), files.get(2).copied()),
+        (
+            AIO,
+            numbers("fs.aio-nr").first().copied(),
+            numbers("fs.aio-max-nr").first().copied(),
+        ),
+    ];
+    let mut found: Vec<Signal> = of_host
+        .into_iter()
+        .filter_map(|(scenario, used, limit)| {
+            let (used, limit) = (used?, limit?);
+            let figures = vec![number("used", used), number("limit", limit)];
+            let short = used.saturating_mul(2) > limit;
+            short.then(|| signal(scenario, "this host".into(), 1, figures))
+        })
+        .collect();
+    let most = [MAX_KEYS, MAX_KEY_BYTES].map(|name| numbers(name).first().copied());
+    if let [Some(max_keys), Some(max_bytes)] = most {
+        let users = fs::read_to_string("/proc/key-users").unwrap_or_default();
+        let short = |used: u64, limit: u64| used.saturating_mul(2) > limit;
+        let users = users.lines().filter_map(key_user);
+        found.extend(
+            users
+                .filter(|(_, [keys, bytes])| short(*keys, max_keys) || short(*bytes, max_bytes))
+                .map(|(uid, [keys, bytes])| {
+                    let figures = vec![
+                        number("used", keys),
+                        number("limit", max_keys),
+                        number("used_bytes", bytes),
+                        number("limit_bytes", max_bytes),
+                        number("uid", uid),
+                    ];
+                    signal(KEYS, format!("user {uid}"), 1, figures)
+                }),
+        );
+    }
+    found
 }
 
 /// The numbers of a sysctl; none where there is no such.
@@ -207,17 +223,14 @@ fn task_limit() -> Option<u64> {
     limits.into_iter().flatten().min()
 }
 
-/// Keys and bytes in keys of a user: "1000: 9 8/8 3/200 40/20000" of proc_key_users(5).
-fn key_user(text: &str, uid: u32) -> Option<[u64; 2]> {
-    let line = text.lines().find_map(|line| {
-        let (user, rest) = line.split_once(':')?;
-        (user.trim().parse() == Ok(uid)).then_some(rest)
-    })?;
+/// A user's number, keys and bytes in keys: "1000: 9 8/8 3/200 40/20000" of proc_key_users(5).
+fn key_user(line: &str) -> Option<(u64, [u64; 2])> {
+    let (user, rest) = line.split_once(':')?;
     let quota = |at: usize| {
-        let word = line.split_ascii_whitespace().nth(at)?;
+        let word = rest.split_ascii_whitespace().nth(at)?;
         word.split_once('/')?.0.parse().ok()
     };
-    Some([quota(2)?, quota(3)?])
+    Some((user.trim().parse().ok()?, [quota(2)?, quota(3)?]))
 }
 
 impl Source for ProcLimitsSource {
@@ -230,6 +243,13 @@ impl Source for ProcLimitsSource {
             let Some(event) = Event::parse(&body) else {
                 continue;
             };
+            if scenario == CENSUS {
+                for mut signal in census() {
+                    signal.netns = namespaces.own();
+                    out.push(signal);
+                }
+                continue;
+            }
             if let Some(mut signal) = self.signal(scenario, &head, &event)? {
                 signal.netns = namespaces.own();
                 out.push(signal);
@@ -253,12 +273,6 @@ impl Source for ProcLimitsSource {
         Ok(())
     }
 
-    /// How often a scenario was refused.
-    fn figure(&mut self, _: NetnsCookie, name: &str) -> Option<f64> {
-        let (number, _) = SCENARIOS.iter().find(|(_, scenario)| *scenario == name)?;
-        bpf::counter(self.refusals.as_ref()?, *number)
-    }
-
     fn map_bytes(&self) -> u64 {
         self.feed.map_bytes()
     }
@@ -277,33 +291,43 @@ mod tests {
         }
 
         #[test]
-        fn reads_any_text_without_panic(text in ".*", uid in any::<u32>()) {
-            let _ = key_user(&text, uid);
+        fn reads_any_text_without_panic(text in ".*") {
+            let _ = key_user(&text);
         }
     }
 
     #[test]
     fn parses_an_event() {
-        let mut body = [0; 48];
-        body[..8].copy_from_slice(&8192u64.to_ne_bytes());
-        body[8..16].copy_from_slice(&8193u64.to_ne_bytes());
+        let mut body = [0; 40];
+        body[..8].copy_from_slice(&8193u64.to_ne_bytes());
+        body[8..16].copy_from_slice(&8192u64.to_ne_bytes());
         body[16..20].copy_from_slice(&1000u32.to_ne_bytes());
         body[20..24].copy_from_slice(&42u32.to_ne_bytes());
-        body[24] = 1;
-        body[32..36].copy_from_slice(b"code");
+        body[24..28].copy_from_slice(b"code");
         let event = Event::parse(&body).unwrap();
-        assert_eq!((event.used, event.limit, event.refused), (8192, 8193, true));
+        assert_eq!((event.used, event.limit), (8193, 8192));
         assert_eq!(event.subject(), "code (process 42 of user 1000)");
     }
 
     #[test]
-    fn finds_a_user_of_keys() {
-        let text =
-            "    0:     9 8/8 3/1000000 40/25000000\n 1000:   201 200/200 199/200 4000/20000\n";
-        assert_eq!(key_user(text, 1000), Some([199, 4000]));
-        assert_eq!(key_user(text, 0), Some([3, 40]));
-        assert_eq!(key_user(text, 7), None);
-        assert_eq!(key_user("0: 1 2/3\n", 0), None);
+    fn reads_users_of_keys() {
+        let line = " 1000:   201 200/200 199/200 4000/20000";
+        assert_eq!(key_user(line), Some((1000, [199, 4000])));
+        assert_eq!(
+            key_user("    0:     9 8/8 3/1000000 40/25000000"),
+            Some((0, [3, 40]))
+        );
+        assert_eq!(key_user("0: 1 2/3"), None);
+    }
+
+    #[test]
+    fn a_host_at_rest_is_short_of_nothing_that_is_counted_in_proc() {
+        for signal in census() {
+            let short = signal.figure("used") > signal.figure("limit").map(|limit| limit / 2.0)
+                || signal.figure("used_bytes")
+                    > signal.figure("limit_bytes").map(|limit| limit / 2.0);
+            assert!(short, "{signal:?}");
+        }
     }
 
     #[test]

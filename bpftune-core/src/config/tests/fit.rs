@@ -127,6 +127,11 @@ fn what_does_not_fit_is_shown_with_line_and_hint() {
             "2:1",
             "it can use",
         ),
+        (
+            "[tuner.tcp-buffer]\naim = \"latency\"\n",
+            "2:1",
+            "has no aim to choose",
+        ),
     ] {
         let error = check(text, false).expect_err(text).to_string();
         assert!(

@@ -1,9 +1,29 @@
+use std::cell::Cell;
+
 use bpftune_core::{Figure, NetnsCookie, Urgency};
 use proptest::prelude::*;
 
 use super::*;
 
 const KNOB: &str = "/sys/block/loop0/queue/read_ahead_kb";
+
+thread_local! {
+    /// Seconds of the test.
+    static CLOCK: Cell<u64> = const { Cell::new(1000) };
+}
+
+/// What it says to signals that have come each second for a while.
+fn says(tuner: &mut BlkReadahead, seen: &Signal, view: &Recorded) -> Vec<Proposal> {
+    for _ in 0..8 {
+        CLOCK.set(CLOCK.get() + 1);
+        let proposals = tuner.on_signal(seen, view);
+        if !proposals.is_empty() {
+            return proposals;
+        }
+    }
+    CLOCK.set(CLOCK.get() + 1);
+    tuner.on_signal(seen, view)
+}
 
 struct Recorded {
     now: Option<i64>,
@@ -20,6 +40,9 @@ impl View for Recorded {
     }
     fn host_netns(&self) -> NetnsCookie {
         NetnsCookie(1)
+    }
+    fn now(&self) -> Duration {
+        Duration::from_secs(CLOCK.get())
     }
     fn changed(&self) -> Vec<(Knob, Value)> {
         self.originals.clone()
@@ -87,7 +110,7 @@ fn record(outcome: Outcome, without: i64, with: i64) -> Record {
 
 /// What it proposes, let through and tried with this outcome.
 fn step(tuner: &mut BlkReadahead, seen: &Signal, now: i64, outcome: Outcome) -> Option<i64> {
-    let proposal = tuner.on_signal(seen, &view(now)).pop()?;
+    let proposal = says(tuner, seen, &view(now)).pop()?;
     assert_eq!(proposal.knob, knob());
     tuner.decided(&proposal, &Decision::Apply(proposal.target.clone()));
     let target = proposal.target.last();
@@ -120,11 +143,19 @@ fn short_windows_raise_within_the_bound() {
     }
     assert_eq!(steps, [128, 1024, 8192]);
     let few = signal(SHORT, 128, 0.0, 63.0, 0.0);
-    assert!(
-        BlkReadahead::default()
-            .on_signal(&few, &view(128))
-            .is_empty()
-    );
+    assert!(says(&mut BlkReadahead::default(), &few, &view(128)).is_empty());
+}
+
+#[test]
+fn bursts_of_some_seconds_change_nothing() {
+    let mut tuner = BlkReadahead::default();
+    for _ in 0..100 {
+        for _ in 0..5 {
+            CLOCK.set(CLOCK.get() + 1);
+            assert!(tuner.on_signal(&wasted(8192), &view(8192)).is_empty());
+        }
+        CLOCK.set(CLOCK.get() + 6);
+    }
 }
 
 #[test]
@@ -162,15 +193,15 @@ fn load_that_wants_both_by_turns_ends_between_them() {
 #[test]
 fn files_opened_before_say_nothing_of_today() {
     let mut tuner = BlkReadahead::default();
-    assert!(tuner.on_signal(&wasted(8192), &view(128)).is_empty());
-    assert!(tuner.on_signal(&short(16), &view(128)).is_empty());
+    assert!(says(&mut tuner, &wasted(8192), &view(128)).is_empty());
+    assert!(says(&mut tuner, &short(16), &view(128)).is_empty());
 }
 
 #[test]
 fn streams_beside_the_waste_keep_what_they_need() {
     let mut tuner = BlkReadahead::default();
     let mixed = signal(WASTED, 8192, 300.0, 60.0, 30.0);
-    assert!(tuner.on_signal(&mixed, &view(8192)).is_empty());
+    assert!(says(&mut tuner, &mixed, &view(8192)).is_empty());
 }
 
 #[test]
@@ -180,16 +211,16 @@ fn a_device_that_vanished_gets_no_proposal() {
         now: None,
         ..view(0)
     };
-    assert!(tuner.on_signal(&wasted(8192), &gone).is_empty());
+    assert!(says(&mut tuner, &wasted(8192), &gone).is_empty());
 }
 
 #[test]
 fn a_trial_that_never_tells_is_forgotten() {
     let mut tuner = BlkReadahead::default();
-    let proposal = tuner.on_signal(&wasted(8192), &view(8192)).pop().unwrap();
+    let proposal = says(&mut tuner, &wasted(8192), &view(8192)).pop().unwrap();
     tuner.decided(&proposal, &Decision::Apply(proposal.target.clone()));
     // The write failed, or the operator took it back: the value is the old one.
-    assert_eq!(tuner.on_signal(&wasted(8192), &view(8192)).len(), 1);
+    assert_eq!(says(&mut tuner, &wasted(8192), &view(8192)).len(), 1);
 }
 
 #[test]
@@ -215,7 +246,7 @@ proptest! {
     ) {
         let scenario = if waste { WASTED } else { SHORT };
         let seen = signal(scenario, now, numbers[0], numbers[1], numbers[2]);
-        for proposal in BlkReadahead::default().on_signal(&seen, &view(now)) {
+        for proposal in says(&mut BlkReadahead::default(), &seen, &view(now)) {
             let target = proposal.target.last();
             prop_assert!((LEAST_KIB..=MOST_KIB).contains(&target) && target.count_ones() == 1);
             prop_assert!(waste == (target < now));

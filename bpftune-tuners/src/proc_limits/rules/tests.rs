@@ -2,7 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    proc_limits::limits::{AIO, AIO_MAX, INSTANCES, MAX_INSTANCES, MAX_WATCHES, WATCHES},
+    proc_limits::limits::{
+        AIO, AIO_MAX, FILE_MAX, FILES, INSTANCES, MAX_INSTANCES, MAX_WATCHES, USERNS, WATCHES,
+    },
     testing::{HOST, HUGE, Recorded, TINY, machine, signal, targets},
 };
 
@@ -20,14 +22,11 @@ fn start() -> Recorded {
     ])
 }
 
-fn short(scenario: &'static str, used: f64, limit: f64, refused: bool) -> Signal {
-    let figures = [
-        ("used", used),
-        ("limit", limit),
-        ("refused", f64::from(u8::from(refused))),
-        ("uid", 1000.0),
-    ];
-    signal(scenario, &figures)
+fn short(scenario: &'static str, used: f64, limit: f64) -> Signal {
+    signal(
+        scenario,
+        &[("used", used), ("limit", limit), ("uid", 1000.0)],
+    )
 }
 
 fn crowd(tasks: f64, kin: f64, brood: f64, young: f64) -> Signal {
@@ -43,48 +42,59 @@ fn crowd(tasks: f64, kin: f64, brood: f64, young: f64) -> Signal {
 #[test]
 fn half_of_the_watches_taken_are_reason_enough() {
     let view = start();
-    let proposals = ProcLimits.on_signal(&short(WATCHES, 4097.0, 8192.0, false), &view);
+    let proposals = ProcLimits.on_signal(&short(WATCHES, 4097.0, 8192.0), &view);
     assert_eq!(targets(&proposals), [(MAX_WATCHES, 32768)]);
     let reason = &proposals[0].reason;
     assert!(reason.contains("4097 of 8192 are in use"), "{reason}");
 }
 
 #[test]
-fn what_was_refused_gets_room() {
+fn what_is_nearly_used_up_gets_room() {
     let view = start();
     for (scenario, limit, tunable, target) in [
         (FILES, 65536.0, FILE_MAX, 262_144),
         (INSTANCES, 128.0, MAX_INSTANCES, 512),
         (AIO, 65536.0, AIO_MAX, 262_144),
     ] {
-        let proposals = ProcLimits.on_signal(&short(scenario, limit, limit, true), &view);
+        let proposals = ProcLimits.on_signal(&short(scenario, limit, limit), &view);
         assert_eq!(targets(&proposals), [(tunable, target)]);
-        assert!(proposals[0].reason.contains("was refused"));
     }
-    // One request of io_setup may ask for more than there may be at all.
-    let proposals = ProcLimits.on_signal(&short(AIO, 0.0, 65536.0, true), &view);
-    assert_eq!(targets(&proposals), [(AIO_MAX, 131_072)]);
+    // The kernel counts twice what a program asks of io_setup(2) for.
+    let proposals = ProcLimits.on_signal(&short(AIO, 120_000.0, 65536.0), &view);
+    assert_eq!(targets(&proposals), [(AIO_MAX, 524_288)]);
 }
 
 #[test]
-fn an_error_that_another_limit_may_have_given_is_no_proof() {
+fn what_has_room_stays() {
     let view = start();
-    let few_files = short(FILES, 9000.0, 65536.0, true);
+    let few_files = short(FILES, 9000.0, 65536.0);
     assert!(ProcLimits.on_signal(&few_files, &view).is_empty());
 }
 
 #[test]
 fn an_old_signal_changes_nothing() {
     let view = start();
-    let before_a_change = short(WATCHES, 4097.0, 4096.0, true);
+    let before_a_change = short(WATCHES, 4097.0, 4096.0);
     assert!(ProcLimits.on_signal(&before_a_change, &view).is_empty());
 }
 
 #[test]
-fn user_namespaces_that_are_switched_off_stay_off() {
+fn user_namespaces_are_raised_late_and_stay_off_where_they_are() {
     let view = start();
-    let off = short(USERNS, 0.0, 0.0, true);
-    assert!(ProcLimits.on_signal(&off, &view).is_empty());
+    assert!(
+        ProcLimits
+            .on_signal(&short(USERNS, 0.0, 0.0), &view)
+            .is_empty()
+    );
+    let mut few = start();
+    few.values.insert(knob(MAX_USERNS, &few), 100.into());
+    assert!(
+        ProcLimits
+            .on_signal(&short(USERNS, 60.0, 100.0), &few)
+            .is_empty()
+    );
+    let proposals = ProcLimits.on_signal(&short(USERNS, 95.0, 100.0), &few);
+    assert_eq!(targets(&proposals), [(MAX_USERNS, 512)]);
 }
 
 #[test]
@@ -144,7 +154,7 @@ fn a_load_that_comes_and_goes_raises_a_limit_once() {
         let limit = view.values[&knob(MAX_WATCHES, &view)].last() as f64;
         // Comes: 6000 watches. Goes: none, of which there is no signal.
         if 6000.0 * 2.0 > limit {
-            let proposals = ProcLimits.on_signal(&short(WATCHES, 6000.0, limit, false), &view);
+            let proposals = ProcLimits.on_signal(&short(WATCHES, 6000.0, limit), &view);
             changes += proposals.len();
             view.apply(&proposals);
         }
@@ -174,13 +184,13 @@ fn every_limit_has_a_bound_of_its_machine() {
 
 proptest! {
     #[test]
-    fn never_proposes_less(scenario in 0usize..6, used in 0.0f64..1e9, refused in any::<bool>()) {
+    fn never_proposes_less(scenario in 0usize..6, used in 0.0f64..1e9) {
         let view = start();
         let scenarios = [(FILES, FILE_MAX), (WATCHES, MAX_WATCHES), (INSTANCES, MAX_INSTANCES), (AIO, AIO_MAX),
                          (KEYS, MAX_KEYS), (USERNS, MAX_USERNS)];
         let (scenario, tunable) = scenarios[scenario];
         let limit = view.values[&knob(tunable, &view)].last();
-        for proposal in ProcLimits.on_signal(&short(scenario, used, limit as f64, refused), &view) {
+        for proposal in ProcLimits.on_signal(&short(scenario, used, limit as f64), &view) {
             prop_assert!(proposal.target.last() >= limit * 2);
             prop_assert!(proposal.target.last() <= limit * 16);
         }

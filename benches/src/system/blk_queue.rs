@@ -1,0 +1,175 @@
+//! Readers beside a big writer, and loads that tempt to change a queue for nothing.
+
+use std::time::{Duration, Instant};
+
+use bpftune_core::stats::Direction;
+
+use super::disk::{self, Data, Disk, Writers, read_pages, slowest_hundredth};
+use crate::{
+    Result,
+    netns::Netns,
+    network::{Kind, Scenario, Stage, Values},
+};
+
+const TUNER: &str = "blk-queue";
+/// MiB under way at a time, as a backup or a checkpoint writes them.
+const WRITERS: u64 = 64;
+
+/// One reads a page after the other while 64 write a MiB each, past the page cache; mq-deadline with 256 requests, as Debian has it.
+pub(super) struct BesideWriter;
+
+impl Scenario for BesideWriter {
+    fn tuner(&self) -> &'static str {
+        TUNER
+    }
+    fn name(&self) -> &'static str {
+        "reader beside a big writer"
+    }
+    fn metric(&self) -> (&'static str, &'static str) {
+        ("slowest hundredth of reads", "ms")
+    }
+    fn better(&self) -> Direction {
+        Direction::Lower
+    }
+    fn beside(&self) -> Option<(&'static str, &'static str)> {
+        Some(("written meanwhile", "MB/s"))
+    }
+    fn by_hand(&self) -> Values {
+        &[("nr_requests", "8")]
+    }
+    /// It leaves queues alone.
+    fn tuned(&self) -> (&'static str, Values) {
+        ("throughput-performance", &[])
+    }
+    fn turns(&self) -> usize {
+        12
+    }
+    fn turns_on(&self) -> usize {
+        60
+    }
+    fn mended_within(&self) -> f64 {
+        60.0
+    }
+    fn host_wide(&self) -> bool {
+        true
+    }
+    fn missing(&self) -> Option<&'static str> {
+        disk::missing()
+    }
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        Ok(Box::new(Busy::new(|_| true)?))
+    }
+}
+
+/// The same writer for five seconds of each ten: what were tried while it writes would be judged while it does not.
+pub(super) struct ByTurns;
+
+impl Scenario for ByTurns {
+    fn tuner(&self) -> &'static str {
+        TUNER
+    }
+    fn kind(&self) -> Kind {
+        Kind::Trap
+    }
+    fn name(&self) -> &'static str {
+        "a writer that comes and goes"
+    }
+    fn metric(&self) -> (&'static str, &'static str) {
+        ("written and read, over ten seconds", "MB/s")
+    }
+    fn by_hand(&self) -> Values {
+        &[]
+    }
+    fn turns(&self) -> usize {
+        4
+    }
+    fn host_wide(&self) -> bool {
+        true
+    }
+    fn missing(&self) -> Option<&'static str> {
+        disk::missing()
+    }
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        Ok(Box::new(ComesAndGoes(Busy::new(|turn| turn % 10 < 5)?)))
+    }
+}
+
+struct Busy {
+    reads: Data,
+    disk: Disk,
+    writers: Option<Writers>,
+    /// Whether it writes in this turn.
+    writes: fn(usize) -> bool,
+    turn: usize,
+    /// MB/s in the last turn.
+    written: f64,
+    read: f64,
+}
+
+impl Busy {
+    fn new(writes: fn(usize) -> bool) -> Result<Busy> {
+        let mut disk = Disk::new()?;
+        disk.set("scheduler", "mq-deadline")?;
+        disk.set("nr_requests", "256")?;
+        Ok(Busy {
+            reads: Data::new(1024)?,
+            disk,
+            writers: None,
+            writes,
+            turn: 0,
+            written: 0.0,
+            read: 0.0,
+        })
+    }
+}
+
+impl Stage for Busy {
+    fn places(&self) -> Vec<&Netns> {
+        Vec::new()
+    }
+    fn set(&mut self, name: &str, value: &str) -> Result<bool> {
+        self.disk.set(name, value).map(|()| true)
+    }
+    fn begin(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn turn(&mut self) -> Result<f64> {
+        if (self.writes)(self.turn) != self.writers.is_some() {
+            self.writers = match self.writers.take() {
+                Some(_) => None,
+                None => Some(Writers::start(Data::new(1024)?, WRITERS)?),
+            };
+        }
+        self.turn += 1;
+        let bytes = |writers: &Option<Writers>| writers.as_ref().map_or(0, Writers::bytes);
+        let (start, before) = (Instant::now(), bytes(&self.writers));
+        let took = read_pages(&self.reads, Duration::from_secs(1))?;
+        let seconds = start.elapsed().as_secs_f64();
+        self.written = (bytes(&self.writers) - before) as f64 / 1e6 / seconds;
+        self.read = took.len() as f64 * 4096.0 / 1e6 / seconds;
+        Ok(slowest_hundredth(took))
+    }
+    fn beside(&self) -> Option<f64> {
+        Some(self.written)
+    }
+}
+
+/// What was done in all; a turn is the writer's coming and going.
+struct ComesAndGoes(Busy);
+
+impl Stage for ComesAndGoes {
+    fn places(&self) -> Vec<&Netns> {
+        Vec::new()
+    }
+    fn begin(&mut self) -> Result<()> {
+        self.0.begin()
+    }
+    fn turn(&mut self) -> Result<f64> {
+        let mut sum = 0.0;
+        for _ in 0..10 {
+            self.0.turn()?;
+            sum += self.0.written + self.0.read;
+        }
+        Ok(sum / 10.0)
+    }
+}

@@ -1,0 +1,127 @@
+//! The names of block devices, and which of them is looked at.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// `dev_t` as the kernel has it inside (include/linux/kdev_t.h): twelve bits and twenty.
+const MINOR_BITS: u32 = 20;
+
+/// The disk of a device number, by its name below /sys/block: the number may be a partition's. `None` where it is gone.
+pub(crate) fn name(dev: u32) -> Option<String> {
+    let (major, minor) = (dev >> MINOR_BITS, dev & ((1 << MINOR_BITS) - 1));
+    disk_at(&Path::new("/sys/dev/block").join(format!("{major}:{minor}")))
+}
+
+fn disk_at(link: &Path) -> Option<String> {
+    let mut folder = fs::canonicalize(link).ok()?;
+    if folder.join("partition").exists() {
+        folder.pop();
+    }
+    Some(folder.file_name()?.to_str()?.to_owned())
+}
+
+/// So long after its last signal a device is still the one that a trial may be about, and no other is heard.
+const FOCUS: Duration = Duration::from_secs(30);
+
+/// The one device that is looked at: figures are of one device, and a trial must know of which.
+#[derive(Debug, Default)]
+pub(crate) struct Focus {
+    device: Option<(u32, Instant)>,
+}
+
+impl Focus {
+    /// Whether a device may be heard now; then it is the one.
+    pub(crate) fn takes(&mut self, dev: u32, now: Instant) -> bool {
+        let taken = |(other, until): (u32, Instant)| other != dev && until > now;
+        if self.device.is_some_and(taken) {
+            return false;
+        }
+        self.device = Some((dev, now + FOCUS));
+        true
+    }
+
+    /// Which it is.
+    pub(crate) fn device(&self) -> Option<u32> {
+        self.device.map(|(dev, _)| dev)
+    }
+}
+
+/// A trouble that goes on. What lasts for a few seconds is over before anything could be tried; and the host's own
+/// measure of stalls takes ten seconds to know a load that has just begun from harm that a change did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Trouble {
+    since: Duration,
+    last: Duration,
+}
+
+/// It is over after so long a silence.
+const OVER: Duration = Duration::from_secs(4);
+/// It counts after so long.
+const LASTING: Duration = Duration::from_secs(8);
+
+impl Trouble {
+    /// There is some now; whether it has lasted.
+    pub(crate) fn lasts(&mut self, now: Duration) -> bool {
+        if now.saturating_sub(self.last) > OVER {
+            self.since = now;
+        }
+        self.last = now;
+        now.saturating_sub(self.since) >= LASTING
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_has_the_name_of_its_disk() {
+        let root = tempfile::tempdir().unwrap();
+        let partition = root.path().join("devices/sda/sda1");
+        fs::create_dir_all(&partition).unwrap();
+        fs::write(partition.join("partition"), "1\n").unwrap();
+        let link = |name: &str, to: &Path| {
+            let link = root.path().join(name);
+            std::os::unix::fs::symlink(to, &link).unwrap();
+            link
+        };
+        assert_eq!(disk_at(&link("8:1", &partition)).as_deref(), Some("sda"));
+        let whole = partition.parent().unwrap();
+        assert_eq!(disk_at(&link("8:0", whole)).as_deref(), Some("sda"));
+        assert_eq!(disk_at(&root.path().join("9:9")), None);
+    }
+
+    #[test]
+    fn knows_the_disks_of_this_host() {
+        for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+            let text = fs::read_to_string(entry.path().join("dev")).unwrap();
+            let (major, minor) = text.trim().split_once(':').unwrap();
+            let number: u32 =
+                major.parse::<u32>().unwrap() << MINOR_BITS | minor.parse::<u32>().unwrap();
+            assert_eq!(name(number).as_deref(), entry.file_name().to_str());
+        }
+    }
+
+    #[test]
+    fn one_device_is_looked_at_until_it_is_silent() {
+        let (mut focus, now) = (Focus::default(), Instant::now());
+        assert!(focus.takes(1, now) && !focus.takes(2, now + FOCUS / 2));
+        assert!(focus.takes(1, now + FOCUS / 2) && !focus.takes(2, now + FOCUS));
+        assert!(focus.takes(2, now + 2 * FOCUS));
+        assert_eq!(focus.device(), Some(2));
+    }
+
+    #[test]
+    fn trouble_counts_once_it_has_lasted() {
+        let mut trouble = Trouble::default();
+        let lasts: Vec<bool> = [100, 103, 107, 108, 109, 120, 121, 127, 130]
+            .map(|second| trouble.lasts(Duration::from_secs(second)))
+            .into();
+        let from = |second: usize| lasts[second];
+        assert!(!from(2) && from(3) && from(4), "{lasts:?}");
+        assert!(!lasts[5..8].iter().any(|lasts| *lasts), "{lasts:?}");
+    }
+}
