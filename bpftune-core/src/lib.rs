@@ -28,6 +28,7 @@ pub mod admin;
 pub mod bpf;
 pub mod config;
 pub mod control;
+mod cpus;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 pub mod engine;
@@ -57,6 +58,7 @@ mod tuner;
 mod value;
 pub mod watchdog;
 
+pub use cpus::Cpus;
 pub use error::{Error, Result};
 pub use machine::Machine;
 pub use netns::NetnsCookie;
