@@ -12,6 +12,7 @@ mod neigh;
 mod net_backlog;
 mod report;
 mod segment;
+mod tcp_buffer;
 mod tcp_conn;
 mod tcp_listen;
 mod tcp_ports;
@@ -313,6 +314,8 @@ pub(crate) fn rest_of_second(since: Instant) {
 #[must_use]
 pub fn all() -> Vec<Box<dyn Scenario>> {
     let mut all: Vec<Box<dyn Scenario>> = vec![
+        Box::new(tcp_buffer::Short),
+        Box::new(tcp_buffer::Memory),
         Box::new(tcp_listen::Burst),
         Box::new(tcp_listen::Flood),
         Box::new(tcp_ports::TimeWait),
