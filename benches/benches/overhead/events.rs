@@ -1,73 +1,17 @@
 //! What an event costs in BPF, beside a program that does nothing on the same tracepoint in the same window.
 
-use std::{fs, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use lab::{
     Result,
     bpf_floor::EmptyProgram,
+    bpf_stats::{BpfStats, Runs, programs},
     daemon::Daemon,
     link::{Link, Shape},
     result::{Part, Row},
     scenario::{LARGE, set_buffers},
     traffic::Transfer,
 };
-
-use crate::idle::number;
-
-/// Restores a host setting when dropped.
-struct BpfStats(String);
-
-impl BpfStats {
-    const PATH: &str = "/proc/sys/kernel/bpf_stats_enabled";
-
-    fn on() -> Option<BpfStats> {
-        let before = fs::read_to_string(Self::PATH).ok()?;
-        fs::write(Self::PATH, "1").ok()?;
-        Some(BpfStats(before))
-    }
-}
-
-impl Drop for BpfStats {
-    fn drop(&mut self) {
-        let _ = fs::write(Self::PATH, &self.0);
-    }
-}
-
-/// Runs of a BPF program and the nanoseconds they took.
-#[derive(Clone, Copy)]
-struct Runs {
-    count: u64,
-    nanoseconds: u64,
-}
-
-impl Runs {
-    /// Of the program that a descriptor's page in /proc is about; `None` where it is about something else.
-    fn of(fdinfo: &str) -> Option<(u64, Runs)> {
-        let count = number(fdinfo, "run_cnt:")?;
-        let nanoseconds = number(fdinfo, "run_time_ns:")?;
-        Some((number(fdinfo, "prog_id:")?, Runs { count, nanoseconds }))
-    }
-
-    /// Nanoseconds a run since `before`; `None` where it hardly ran: that would be measured cold.
-    fn each_since(self, before: Runs) -> Option<f64> {
-        let count = self.count - before.count;
-        (count > 1000).then(|| (self.nanoseconds - before.nanoseconds) as f64 / count as f64)
-    }
-}
-
-/// The BPF programs of a process in the order of their loading.
-fn programs(pid: u32) -> Vec<Runs> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo"));
-    let mut programs: Vec<_> = entries
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| Runs::of(&entry.path().display().to_string()))
-        .collect();
-    programs.sort_unstable_by_key(|(id, _)| *id);
-    programs.dedup_by_key(|(id, _)| *id);
-    programs.into_iter().map(|(_, runs)| runs).collect()
-}
 
 /// A tracepoint of the tuner with the BPF program on it.
 const EVENTS: [(&std::ffi::CStr, &str); 2] = [

@@ -12,6 +12,8 @@ pub(super) const SCHEDULERS: &[&str] = &["none", "mq-deadline", "kyber", "bfq"];
 
 /// Requests in a queue: the kernel's least, and more than any device takes at once.
 pub(super) const LEAST_REQUESTS: i64 = 4;
+/// So few that a read waits for few writes, and most devices still have enough to do with large ones.
+const FEW_REQUESTS: i64 = 8;
 pub(super) const MOST_REQUESTS: i64 = 4096;
 /// From which wait of reads on writes are held back, microseconds; the kernel's own is 2,000 for devices that do not turn.
 pub(super) const LOW_WBT: i64 = 2000;
@@ -58,27 +60,25 @@ impl Queue {
     /// What may help this aim, the most promising first.
     pub(super) fn arms(&self, aim: Aim) -> Vec<Arm> {
         let mut arms = Vec::new();
-        let mut schedulers = |order: &[&str]| {
+        let schedulers = |arms: &mut Vec<Arm>, order: &[&str]| {
             let words = self.schedulers(order).into_iter();
             arms.extend(words.map(|word| arm(SCHEDULER, Value::word(word))));
         };
         match aim {
             Aim::Latency => {
-                // It serves who waits before who only writes. Few requests do the same for the others: what the device
-                // has taken nobody can overtake.
-                schedulers(&["bfq", "kyber"]);
-                let fewer = [8, LEAST_REQUESTS].into_iter();
-                arms.extend(
-                    fewer
-                        .filter(|few| *few < self.requests)
-                        .map(|few| arm(NR_REQUESTS, few)),
-                );
+                // What the device has taken nobody can overtake, so few requests; or a scheduler that serves who waits
+                // before who only writes.
+                let fewer = [FEW_REQUESTS, LEAST_REQUESTS]
+                    .into_iter()
+                    .find(|few| *few < self.requests);
+                arms.extend(fewer.map(|few| arm(NR_REQUESTS, few)));
+                schedulers(&mut arms, &["bfq", "kyber"]);
                 if self.wbt.is_some_and(|wbt| wbt > LOW_WBT) {
                     arms.push(arm(WBT, LOW_WBT));
                 }
             }
             Aim::Throughput => {
-                schedulers(&["none", "mq-deadline"]);
+                schedulers(&mut arms, &["none", "mq-deadline"]);
                 if self.scheduler != "none" && self.requests < MOST_REQUESTS {
                     let more = (self.requests * 4).clamp(LEAST_REQUESTS, MOST_REQUESTS);
                     arms.push(arm(NR_REQUESTS, more));
@@ -119,10 +119,9 @@ mod tests {
         assert_eq!(
             names(&queue(), Aim::Latency),
             [
+                "nr_requests=8",
                 "scheduler=bfq",
                 "scheduler=kyber",
-                "nr_requests=8",
-                "nr_requests=4",
                 "wbt_lat_usec=2000",
                 "rq_affinity=2"
             ]
