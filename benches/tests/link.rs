@@ -57,24 +57,28 @@ fn round_trips(link: &Link, count: usize) -> Vec<Duration> {
     times
 }
 
+/// Holds once in five times: whatever else runs on this machine may make the link late, but not early.
+fn in_a_quiet_moment(mut holds: impl FnMut() -> Result<(), String>) {
+    let tries: Vec<String> = (0..5).map_while(|_| holds().err()).collect();
+    assert!(tries.len() < 5, "{tries:?}");
+}
+
 #[test]
 fn delays_by_what_it_claims() {
     need_root!();
     for us in [0, 250, 1000, 5000, 25_000] {
         let delay = Duration::from_micros(us);
         let link = Link::new(Shape::new(delay)).unwrap();
-        let times = round_trips(&link, 31);
-        assert!(
-            times[0] >= delay * 2,
-            "never early: {:?} for {delay:?}",
-            times[0]
-        );
-        let median = times[15];
-        eprintln!("{delay:?} each way: {median:?}");
-        assert!(
-            median <= delay * 2 + Duration::from_millis(2),
-            "{median:?} for {delay:?} each way"
-        );
+        in_a_quiet_moment(|| {
+            let times = round_trips(&link, 31);
+            let (first, median) = (times[0], times[15]);
+            assert!(first >= delay * 2, "never early: {first:?} for {delay:?}");
+            eprintln!("{delay:?} each way: {median:?}");
+            let in_time = median <= delay * 2 + Duration::from_millis(2);
+            in_time
+                .then_some(())
+                .ok_or(format!("{median:?} for {delay:?} each way"))
+        });
     }
 }
 
@@ -267,17 +271,22 @@ fn carries_the_rate_that_it_claims() {
             Link::new(Shape::new(Duration::from_millis(2)).rate((mbit * 1e6) as u64)).unwrap();
         set_buffers(&link, LARGE).unwrap();
         let transfer = Transfer::start(&link.a, &link.b, link.addr_b().into()).unwrap();
-        std::thread::sleep(Duration::from_secs(1));
-        let before = link.stats()[0];
-        let goodput = transfer.measure(Duration::from_secs(2));
-        let after = link.stats()[0];
-        transfer.stop().unwrap();
         // 52 bytes of headers in each 1500; what is dropped at the queue was not carried.
         let most = mbit * 1448.0 / 1500.0;
-        assert!(goodput <= most * 1.03, "{goodput} of {most} Mbit/s");
-        assert!(goodput >= most * 0.85, "{goodput} of {most} Mbit/s");
-        assert!(after.packets > before.packets);
-        eprintln!("{mbit} Mbit/s: {goodput:.1} of at most {most:.1} Mbit/s of payload");
+        in_a_quiet_moment(|| {
+            std::thread::sleep(Duration::from_secs(1));
+            let before = link.stats()[0];
+            let goodput = transfer.measure(Duration::from_secs(2));
+            let after = link.stats()[0];
+            assert!(goodput <= most * 1.03, "{goodput} of {most} Mbit/s");
+            assert!(after.packets > before.packets);
+            eprintln!("{mbit} Mbit/s: {goodput:.1} of at most {most:.1} Mbit/s of payload");
+            let enough = goodput >= most * 0.85;
+            enough
+                .then_some(())
+                .ok_or(format!("{goodput} of {most} Mbit/s"))
+        });
+        transfer.stop().unwrap();
     }
 }
 

@@ -119,6 +119,18 @@ fn congestion_control_is_chosen_where_that_is_allowed() {
     let acts = Daemon::start(&binary().unwrap(), &[&link.a], &[]).unwrap();
     transfers(&link, 20, || chosen(&acts));
     until("another algorithm is chosen", || chosen(&acts));
+    let status = acts.status().unwrap();
+    let tuners = status["tuners"].as_array().unwrap();
+    let told = &tuners.iter().find(|t| t["name"] == "tcp-conn").unwrap()["chosen"][0];
+    assert_ne!(told["name"], "the default", "{told}");
+    let given = told["options"].as_array().unwrap();
+    let best = given.iter().find(|o| o["name"] == told["name"]).unwrap();
+    assert!(
+        best["times"].as_u64() > Some(0) && best["gain"].as_f64() > Some(1.0),
+        "{told}"
+    );
+    let (_, table, _) = acts.command(&["tuners"]).unwrap();
+    assert!(table.contains(told["subject"].as_str().unwrap()), "{table}");
     assert_eq!(
         link.a.sysctl(control).unwrap(),
         "reno",
@@ -175,4 +187,79 @@ fn a_thousand_namespaces_cost_no_descriptors() {
     // Its namespaces go while it knows them.
     drop(places);
     assert!(daemon.status().is_ok());
+}
+
+/// Each finds no port, and waits until all of their ranges are wider.
+fn widened(places: &[(Netns, TcpListener, TcpStream)], patience: Duration) -> bool {
+    for (netns, ..) in places {
+        let refused = netns.run(|| TcpStream::connect(("127.0.0.1", 80)));
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+    }
+    let is_wider = |netns: &Netns| netns.sysctl(RANGE).unwrap() != "40000 40000";
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline {
+        if places.iter().all(|(netns, ..)| is_wider(netns)) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    false
+}
+
+#[test]
+fn what_was_changed_in_namespaces_that_went_is_let_go_of_while_it_runs() {
+    need_root!();
+    nix::sys::resource::setrlimit(Resource::RLIMIT_NOFILE, 8192, 8192).unwrap();
+    let mut going: Vec<_> = (0..100).map(|_| without_ports()).collect();
+    let staying = going.split_off(50);
+    let all = going.iter().chain(&staying);
+    let netns: Vec<&Netns> = all.map(|(netns, ..)| netns).collect();
+    let daemon = Daemon::start(&binary().unwrap(), &netns, &["--tuner", "tcp-ports"]).unwrap();
+    let patience = Duration::from_secs(30);
+    assert!(widened(&going, patience), "{}", daemon.log().join("\n"));
+    drop(going);
+    assert!(widened(&staying, patience), "{}", daemon.log().join("\n"));
+    let gone = || {
+        let log = daemon.log();
+        log.iter()
+            .filter(|line| line.contains("is gone, its value with it"))
+            .count()
+    };
+    until("those that went are let go of", || gone() >= 50);
+    let status = daemon.status().unwrap();
+    let knobs = status["knobs"].as_array().unwrap();
+    assert!(
+        knobs.iter().all(|knob| knob["current"].is_string()),
+        "{knobs:?}"
+    );
+}
+
+/// All network tuners that are on by default.
+const TUNERS: [&str; 9] = [
+    "conntrack",
+    "ip-frag",
+    "neigh",
+    "net-backlog",
+    "tcp-buffer",
+    "tcp-conn",
+    "tcp-listen",
+    "tcp-ports",
+    "udp-buffer",
+];
+
+#[test]
+fn maps_of_all_network_tuners_together_stay_small() {
+    need_root!();
+    let netns = Netns::new().unwrap();
+    let daemon = Daemon::start(&binary().unwrap(), &[&netns], &[]).unwrap();
+    let status = daemon.status().unwrap();
+    let runs = |name: &&str| {
+        let tuners = status["tuners"].as_array().unwrap();
+        tuners.iter().any(|tuner| tuner["name"] == **name)
+    };
+    let missing: Vec<_> = TUNERS.iter().filter(|name| !runs(name)).collect();
+    assert!(missing.is_empty(), "not in this build: {missing:?}");
+    let bytes = status["map_bytes"].as_u64().unwrap();
+    println!("BPF maps: {bytes} bytes");
+    assert!(bytes > 0 && bytes < 8 << 20, "{bytes} bytes of maps");
 }

@@ -133,6 +133,23 @@ fn a_harmful_change_is_reverted_by_its_trial() {
 }
 
 #[test]
+fn a_second_change_is_judged_against_the_first_not_against_the_start() {
+    need_root!();
+    let link = link();
+    link.a.set_sysctl(WMEM, "4096 4096 8192").unwrap();
+    let load = Load::start(&link);
+    std::thread::sleep(Duration::from_millis(500));
+    // Better than the start, and worse than what came first. Signals never pause in between.
+    let args = ["--to", START, "--then", "4096 16384 40000"];
+    let daemon = start(&[&link.a], &args);
+    until_slowly("both are tried", &daemon, || {
+        logged(&daemon, "better: goodput") && logged(&daemon, "its trial says worse")
+    });
+    load.stop(&link);
+    assert_eq!(link.a.sysctl(WMEM).unwrap(), START);
+}
+
+#[test]
 fn a_harmless_change_is_kept() {
     need_root!();
     let (link, daemon) = verdict(&["--to", "4096 16384 4200000", "--interleaved"]);

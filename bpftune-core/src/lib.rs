@@ -62,5 +62,7 @@ pub use machine::Machine;
 pub use netns::NetnsCookie;
 pub use signal::{Figure, Signal};
 pub use tunable::{Bound, Cost, Knob, Scope, Tunable};
-pub use tuner::{Lesson, Proposal, Reach, Source, Tuner, Urgency, View, give_back, halfway};
+pub use tuner::{
+    Chosen, Lesson, Proposal, Reach, Source, Tried, Tuner, Urgency, View, give_back, halfway,
+};
 pub use value::Value;

@@ -252,6 +252,34 @@ pub struct Reach {
     pub except: BTreeSet<NetnsCookie>,
 }
 
+/// What a source that acts by itself has chosen for a subject, and from what.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chosen {
+    /// Whom it is for: "10.77.0.0/24".
+    pub subject: String,
+    /// Where that is.
+    pub netns: NetnsCookie,
+    /// What it gets from now on.
+    pub name: String,
+    /// Why, with the figures.
+    pub why: String,
+    /// All that there is to choose from, the one without any choice first.
+    pub options: Vec<Tried>,
+}
+
+/// One of the options of a [`Chosen`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tried {
+    /// "bbr".
+    pub name: String,
+    /// How often it was given.
+    pub times: u64,
+    /// How often of these there was something to measure.
+    pub measured: u64,
+    /// How good it was by the first option: 2 is twice as good. `None` where either was never measured.
+    pub gain: Option<f64>,
+}
+
 /// Where a tuner's signals come from: a file descriptor for the engine's epoll set.
 pub trait Source {
     /// Readable when there is something to drain.
@@ -280,6 +308,12 @@ pub trait Source {
     fn reach(&mut self, reach: &Reach) -> Result<()> {
         let _ = reach;
         Ok(())
+    }
+
+    /// What its programs have chosen so far, for those that [act themselves](Source::acts_itself): the most used
+    /// subjects first, and not many of them.
+    fn chosen(&self) -> Vec<Chosen> {
+        Vec::new()
     }
 
     /// Pressure triggers of its own (/proc/pressure), at most 15. The engine waits for each in its own

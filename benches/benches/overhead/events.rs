@@ -13,6 +13,8 @@ use lab::{
     traffic::Transfer,
 };
 
+use crate::runs::hooks;
+
 /// A tracepoint of the tuner with the BPF program on it.
 const EVENTS: [(&std::ffi::CStr, &str); 2] = [
     (c"tcp_rcv_space_adjust", "receive_space"),
@@ -45,22 +47,14 @@ fn window(
         let empty = attach()?;
         (start()?, empty)
     };
-    // Tuners load before the admin watch, and libbpf loads an object's programs in their order.
-    let status = daemon.status()?;
-    let names: Vec<_> = status["hooks"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|hook| hook["owner"] != "admin-watch")
-        .filter_map(|hook| hook["name"].as_str())
-        .collect();
+    let hooks = hooks(&daemon.status()?);
     let runs = || -> Vec<Option<(Runs, Runs)>> {
         let programs = programs(daemon.pid());
         EVENTS
             .iter()
             .zip(&empty)
             .map(|((_, name), empty)| {
-                let at = names.iter().position(|hook| hook == name)?;
+                let at = hooks.iter().position(|(hook, _)| hook == name)?;
                 let floor = Runs::of(&format!("/proc/self/fdinfo/{}", empty.descriptor()))?.1;
                 Some((*programs.get(at)?, floor))
             })

@@ -3,8 +3,10 @@
 //! `cargo xtask bench overhead` runs it.
 
 mod events;
+mod faults;
 mod idle;
 mod ring;
+mod runs;
 
 use std::process::ExitCode;
 
@@ -32,9 +34,10 @@ fn run(args: &Args) -> Result<ExitCode> {
     let bpftune = args.bpftune.clone().map_or_else(daemon::binary, Ok)?;
     let quick = common.quick;
     type Run<'a> = &'a dyn Fn(&mut Part) -> Result<()>;
-    let parts: [(&str, Run<'_>); 3] = [
+    let parts: [(&str, Run<'_>); 4] = [
         ("idle", &|part| idle::run(part, &bpftune, quick)),
         ("events", &|part| events::run(part, &bpftune, quick)),
+        ("faults", &|part| faults::run(part, &bpftune, quick)),
         ("ring buffer", &|part| ring::run(part, quick)),
     ];
     for (name, run) in parts.into_iter().filter(|(name, _)| common.wants(name)) {

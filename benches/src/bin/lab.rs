@@ -49,6 +49,8 @@ enum Part {
     Next,
     /// Buffers already right: nothing changes, nothing is slower
     Right,
+    /// Connections a second with every tuner of the build on and off, turn about
+    Connections,
 }
 
 fn main() -> ExitCode {
@@ -134,6 +136,53 @@ fn tcp_buffer(args: &Args, recorder: &mut Recorder) -> Result<()> {
             already_right(part, &bpftune)
         })?;
     }
+    if wanted(Part::Connections) {
+        recorder.part("every tuner", "connections", |part| {
+            connections(part, &bpftune)
+        })?;
+    }
+    Ok(())
+}
+
+/// Pairs of turns, each with and without a daemon.
+const PAIRS: usize = 15;
+
+/// Short connections one after the other, bound by the processor: with a daemon that is not confined, every tuner on, and
+/// without one, turn about.
+fn connections(part: &mut result::Part, bpftune: &Path) -> Result<()> {
+    let link = Link::new(Shape::new(Duration::ZERO))?;
+    let measure = || {
+        let (to, length) = (link.addr_b().into(), Duration::from_secs(2));
+        connections_per_second(&link.a, &link.b, to, length)
+    };
+    let on = || -> Result<(f64, Vec<String>, u64)> {
+        let daemon = daemon::Daemon::start(bpftune, &[], &[])?;
+        let rate = measure()?;
+        let status = daemon.status()?;
+        let tuners = status["tuners"].as_array().into_iter().flatten();
+        let names = tuners.filter_map(|tuner| Some(tuner["name"].as_str()?.to_owned()));
+        Ok((rate, names.collect(), daemon.changes()?.0))
+    };
+    measure()?;
+    let (mut with, mut without, mut tuners, mut changes) = (vec![], vec![], vec![], 0);
+    for pair in 0..PAIRS {
+        // What drifts hits both alike.
+        if pair % 2 == 1 {
+            without.push(measure()?);
+        }
+        let (rate, names, changed) = on()?;
+        with.push(rate);
+        if pair % 2 == 0 {
+            without.push(measure()?);
+        }
+        tuners = names;
+        changes += changed;
+    }
+    let detail =
+        serde_json::json!({ "on": with, "off": without, "tuners": tuners, "changes": changes });
+    let name = format!("connections, {} tuners on", tuners.len());
+    let row = Row::paired(name, "/s", &with, ("no daemon", &without));
+    part.row(row.at_least(0.97).detail(detail));
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use bpftune_core::{
     learner::{Input, Kind, Learners, Reading, Spec},
     netns::Namespaces,
     reverter,
-    trial::{self, Guard, Harm, Plan, Windows},
+    trial::{self, Guard, Harm, Plan, Record, Windows},
     watchdog::{self, HarmSource},
 };
 use clap::Parser;
@@ -47,6 +47,9 @@ struct Args {
     /// What tcp_wmem becomes, once in each namespace
     #[arg(long)]
     to: Option<String>,
+    /// What it becomes when that has been tried
+    #[arg(long, requires = "to")]
+    then: Option<String>,
     /// Switch it to and fro while it is on trial
     #[arg(long)]
     interleaved: bool,
@@ -86,6 +89,8 @@ struct Args {
 
 struct Rig {
     to: Option<Value>,
+    then: Option<Value>,
+    tried: bool,
     interleaved: bool,
     churn: bool,
     rng: fastrand::Rng,
@@ -141,6 +146,10 @@ impl Tuner for Rig {
     fn recall(&mut self, lesson: &Lesson) -> std::result::Result<(), String> {
         let learners = self.learners.as_mut().ok_or("no learner")?;
         learners.recall(lesson)
+    }
+
+    fn tried(&mut self, _: &Knob, _: &Record) {
+        self.tried = true;
     }
 
     fn trial(&self, tunable: &str) -> Plan {
@@ -217,6 +226,8 @@ impl Tuner for Rig {
                     now.map(|now| (name, now.with_last(self.rng.i64(100_000..10_000_000)))),
                 );
             }
+        } else if self.tried {
+            wanted.extend(self.then.clone().map(|then| (WMEM, then)));
         } else if view
             .changed()
             .iter()
@@ -264,7 +275,7 @@ impl Ticks {
             timer,
             places,
             next: 0,
-            endless: args.churn || args.learn,
+            endless: args.churn || args.learn || args.then.is_some(),
             hang: args.hang,
             started: Instant::now(),
         })
@@ -351,6 +362,9 @@ fn run(args: &Args) -> Result<()> {
         global: false,
         ..live.as_ref().map_or_else(Policy::default, Live::policy)
     };
+    if args.then.is_some() {
+        policy.hysteresis = Duration::ZERO;
+    }
     if let Some(most) = args.changes_per_hour {
         policy.changes_per_hour = most;
     }
@@ -391,6 +405,8 @@ fn run(args: &Args) -> Result<()> {
     };
     let tuner = Rig {
         to: args.to.as_deref().map(str::parse).transpose()?,
+        then: args.then.as_deref().map(str::parse).transpose()?,
+        tried: false,
         interleaved: args.interleaved,
         churn: args.churn,
         rng: fastrand::Rng::new(),

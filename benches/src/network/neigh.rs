@@ -75,7 +75,8 @@ impl Stage for BurstStage {
     }
 
     fn turn(&mut self) -> Result<f64> {
-        let first = 1 + self.turns * Burst::HOSTS;
+        // The network has room for six turns of others.
+        let first = 1 + self.turns % 6 * Burst::HOSTS;
         self.turns += 1;
         self.segment.forget();
         self.segment.netns.run(|| send(first, Burst::HOSTS))?;

@@ -199,6 +199,8 @@ struct sk_buff {
 	struct sock *sk;
 	struct net_device *dev;
 	__be16 protocol;
+	/* Of the flow; 0 where nobody has asked for it yet. */
+	__u32 hash;
 	__u16 network_header;
 	unsigned char *head;
 	unsigned long _nfct;
@@ -214,6 +216,7 @@ struct sock {
 	struct {
 		atomic_t rmem_alloc;
 	} sk_backlog;
+	/* Four bits of a byte before Linux 6.5: read by BPF_CORE_READ_BITFIELD, which takes whole bytes, too. */
 	__u8 sk_userlocks;
 	int sk_rcvbuf;
 	int sk_sndbuf;

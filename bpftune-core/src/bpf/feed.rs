@@ -98,15 +98,30 @@ impl Feed {
         };
         let until = monotonic_ns() + u64::try_from(how_long.as_nanos()).unwrap_or(u64::MAX / 2);
         for detail in 0..2u32 {
-            let mut key = [0; 16];
-            key[..8].copy_from_slice(&netns.0.to_ne_bytes());
-            key[8..12].copy_from_slice(&number.to_ne_bytes());
-            key[12..].copy_from_slice(&detail.to_ne_bytes());
             let mut gate = [0; 16];
             gate[..8].copy_from_slice(&until.to_ne_bytes());
+            let key = if gates.key_size() == 4 {
+                host_gate(*number, detail).to_vec()
+            } else {
+                gate_key(netns, *number, detail).to_vec()
+            };
             let _ = gates.update(&key, &gate, MapFlags::EXIST);
         }
     }
+}
+
+/// The index of a gate where the program has defined BPFTUNE_HOST_GATES.
+fn host_gate(scenario: u32, detail: u32) -> [u8; 4] {
+    (scenario * 2 + detail).to_ne_bytes()
+}
+
+/// `struct gate_key`.
+fn gate_key(netns: NetnsCookie, scenario: u32, detail: u32) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&netns.0.to_ne_bytes());
+    key[8..12].copy_from_slice(&scenario.to_ne_bytes());
+    key[12..].copy_from_slice(&detail.to_ne_bytes());
+    key
 }
 
 /// An event's scenario by name, its head and its body.

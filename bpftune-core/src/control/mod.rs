@@ -32,7 +32,9 @@ pub use self::{
     },
     request::{Query, Request},
     server::{Call, ClientId, Server},
-    types::{Hook, KnobStatus, Range, Rearmed, Report, Status, Tunable, Tunables, Tuner},
+    types::{
+        Chosen, Hook, KnobStatus, Range, Rearmed, Report, Status, Tried, Tunable, Tunables, Tuner,
+    },
 };
 
 /// The name of our interface.

@@ -34,6 +34,39 @@ pub struct Tuner {
     pub state: String,
     /// Until when it pauses, unix milliseconds.
     pub paused_until_unix_ms: Option<i64>,
+    /// What it chose without writing any parameter.
+    #[serde(default)]
+    pub chosen: Vec<Chosen>,
+}
+
+/// What a tuner has chosen for a subject, such as the congestion control for a remote network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Chosen {
+    /// Whom it is for.
+    pub subject: String,
+    /// The namespace's cookie.
+    pub netns: u64,
+    /// The way into it.
+    pub place: String,
+    /// What it gets from now on.
+    pub name: String,
+    /// Why, with the figures.
+    pub why: String,
+    /// What there is to choose from; the first is what it would be without any choice.
+    pub options: Vec<Tried>,
+}
+
+/// One of the options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    /// What.
+    pub name: String,
+    /// How often it was given.
+    pub times: u64,
+    /// How often of these there was something to measure.
+    pub measured: u64,
+    /// How good it was by the first option.
+    pub gain: Option<f64>,
 }
 
 /// What a tuner may change.

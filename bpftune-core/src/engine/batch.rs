@@ -60,6 +60,8 @@ impl Engine {
     pub(super) fn carry_out(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         self.carry_out_these(&batch);
+        self.let_go_of_gone();
+        self.let_go_of_gone();
     }
 
     /// The same for changes that wait in no group. The decisions of those that were made.

@@ -45,7 +45,7 @@ impl Engine {
             Ok(current) => current,
             Err(Error::NetnsGone(_)) => return Ok(()),
             Err(Error::DeviceGone(_)) => {
-                self.gone(&knob);
+                self.gone(&knob, "its device is gone");
                 return Ok(());
             }
             Err(error) => {
@@ -331,14 +331,11 @@ impl Engine {
         }
     }
 
-    /// A device went, and its values with it. One that comes back, or another of its name, starts anew.
-    pub(super) fn gone(&mut self, knob: &Knob) {
+    /// A device or a namespace went, and its values with it. One that comes back, or another of its name, starts anew.
+    pub(super) fn gone(&mut self, knob: &Knob, why: &str) {
         if self.originals.contains_key(knob) {
             tracing::info!("{knob} is gone, its value with it");
-            self.warn_on_error(|me| {
-                me.journal
-                    .close(knob, OriginalState::Gone, "its device is gone")
-            });
+            self.warn_on_error(|me| me.journal.close(knob, OriginalState::Gone, why));
         }
         self.governor.refund(knob);
         self.no_longer_ours(knob);
@@ -350,6 +347,7 @@ impl Engine {
         self.trials.remove(knob);
         self.watchdog.forget(knob);
         self.outcomes.remove(knob);
+        self.said.remove(knob);
     }
 
     /// Leaves a knob to whoever wrote it, until re-armed.

@@ -6,6 +6,7 @@ mod change;
 mod config;
 mod learned;
 mod lock;
+mod namespaces;
 mod onset;
 mod operator;
 #[cfg(feature = "plugins")]
@@ -134,6 +135,7 @@ pub struct Engine {
     control: Option<Server>,
     /// The value before our first change, of every knob that we changed.
     originals: HashMap<Knob, Value>,
+    next_look: namespaces::NextLook,
     /// What we wrote last, and when.
     written: HashMap<Knob, (Value, Instant)>,
     trials: HashMap<Knob, Trial>,
@@ -261,6 +263,7 @@ impl Engine {
             admin,
             control,
             originals,
+            next_look: namespaces::NextLook::default(),
             written,
             trials: HashMap::new(),
             batch: Vec::new(),

@@ -15,7 +15,7 @@ use crate::{
     trial::{Counter, Meter, Plan, ProcMeter, Side, Snapshot, Windows},
 };
 
-/// A series of signals ends with a silence of this length.
+/// A series of signals ends with a silence of this length, or with the verdict on what it led to.
 const SERIES: Duration = Duration::from_secs(2);
 /// Signals of a tuner that wants each of them, which wait for the baseline at most.
 const MAX_WAITING: usize = 64;
@@ -190,6 +190,14 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// A trial there is over: what comes next is measured against the time after it, though the series goes on.
+    pub(super) fn forget_baseline(&mut self, netns: NetnsCookie, index: usize) {
+        let key = (netns, index);
+        if self.onset.get(&key).is_some_and(Onset::complete) {
+            self.onset.remove(&key);
+        }
     }
 
     /// The windows before a change that is just being made: those of its tuner's series, or of any there.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Engine, operator::Rest};
 use crate::{
-    Error, Knob, Machine, Result, Scope,
+    Error, Knob, Machine, Result, Scope, Source,
     control::{self, Difference, Hook, KnobStatus, Plan, Range, Status, Tunables, Wish},
     governor::{Decision, Moment},
     sysctl,
@@ -76,6 +76,7 @@ impl Engine {
                 changes: t.counts.changes,
                 state: state.into(),
                 paused_until_unix_ms,
+                chosen: self.chosen(&*t.source),
             }
         });
         #[cfg(feature = "plugins")]
@@ -92,9 +93,33 @@ impl Engine {
                     changes: 0,
                     state: state.into(),
                     paused_until_unix_ms: None,
+                    chosen: Vec::new(),
                 }),
         );
         registered.collect()
+    }
+
+    fn chosen(&self, source: &dyn Source) -> Vec<control::Chosen> {
+        let chosen = source.chosen().into_iter();
+        chosen
+            .map(|chosen| control::Chosen {
+                place: self.namespaces.place(chosen.netns),
+                netns: chosen.netns.0,
+                subject: chosen.subject,
+                name: chosen.name,
+                why: chosen.why,
+                options: chosen
+                    .options
+                    .into_iter()
+                    .map(|tried| control::Tried {
+                        name: tried.name,
+                        times: tried.times,
+                        measured: tried.measured,
+                        gain: tried.gain,
+                    })
+                    .collect(),
+            })
+            .collect()
     }
 
     fn knob_status(&mut self, knob: Knob) -> KnobStatus {

@@ -96,7 +96,7 @@ impl Engine {
                 return false;
             }
             Err(Error::DeviceGone(_)) => {
-                self.gone(knob);
+                self.gone(knob, "its device is gone");
                 return false;
             }
             Err(error) => {
@@ -149,6 +149,7 @@ impl Engine {
             self.tuners[index].tuner.tried(knob, &record);
             self.tuners[index].known.stirred = true;
             self.learned.at_once = true;
+            self.forget_baseline(knob.netns, index);
         }
         if action == Action::Reverted {
             // It rests in any case: taken back for want of proof, it would be wanted again at once.
@@ -161,7 +162,7 @@ impl Engine {
             let why = format!("its trial {says} {text}");
             match self.take_back(knob, &trial.before, last, &why) {
                 Ok(()) => {}
-                Err(Error::DeviceGone(_)) => self.gone(knob),
+                Err(Error::DeviceGone(_)) => self.gone(knob, "its device is gone"),
                 Err(error) => tracing::warn!("{error}"),
             }
         }

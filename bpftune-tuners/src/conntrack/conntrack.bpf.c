@@ -119,9 +119,12 @@ int BPF_PROG(packet_dropped, struct sk_buff *skb, void *location, enum skb_drop_
 	if (reason != bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_NETFILTER_DROP))
 		return 0;
 	/* On its way out it has a socket and no device yet. */
-	struct net *net = skb->dev ? BPF_CORE_READ(skb, dev, nd_net.net) : BPF_CORE_READ(skb, sk, __sk_common.skc_net.net);
+	struct net_device *dev = skb->dev;
+	struct sock *sk = skb->sk;
 
-	if (net)
-		send(BPF_CORE_READ(net, net_cookie), DROPPED, DROPPED_NS);
+	if (dev)
+		send(dev->nd_net.net->net_cookie, DROPPED, DROPPED_NS);
+	else if (sk)
+		send(sk->__sk_common.skc_net.net->net_cookie, DROPPED, DROPPED_NS);
 	return 0;
 }

@@ -50,34 +50,33 @@ struct ip_frag_event {
 	__u8 pad[6];
 };
 
-struct place {
-	__u64 netns_cookie;
-	__u64 v6;
-};
-
+/* What was refused in a namespace of one family since its last event, on a cache line of its own. */
 struct pieces {
+	/* The namespace's cookie and the family: 0 for nobody yet. */
+	__u64 place;
+	__u64 sent_ns;
+	__u32 count;
 	__u32 first;
 	__u32 last;
-};
+} __attribute__((aligned(64)));
 
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 512);
-	__type(key, struct place);
-	__type(value, struct pieces);
-} refused SEC(".maps");
+/* A place has one slot; where another one took it, it counts anew. */
+#define SLOTS 256
 
-static __always_inline struct pieces *pieces_of(__u64 cookie, bool v6)
+static struct pieces refused[SLOTS];
+
+static __always_inline struct pieces *pieces_of(__u64 place)
 {
-	struct place place = { .netns_cookie = cookie, .v6 = v6 };
-	struct pieces *pieces = bpf_map_lookup_elem(&refused, &place);
+	struct pieces *pieces = &refused[(place * 0x9e3779b97f4a7c15ULL >> 56) % SLOTS];
 
-	if (pieces)
-		return pieces;
-	struct pieces none = {};
-
-	bpf_map_update_elem(&refused, &place, &none, BPF_ANY);
-	return bpf_map_lookup_elem(&refused, &place);
+	if (pieces->place != place) {
+		pieces->place = place;
+		pieces->sent_ns = 0;
+		pieces->count = 0;
+		pieces->first = 0;
+		pieces->last = 0;
+	}
+	return pieces;
 }
 
 static __noinline int fragment_dropped(struct sk_buff *skb, bool v6)
@@ -88,7 +87,7 @@ static __noinline int fragment_dropped(struct sk_buff *skb, bool v6)
 	bool more;
 
 	if (bpf_probe_read_kernel(header, v6 ? sizeof(header) : 8,
-				  BPF_CORE_READ(skb, head) + BPF_CORE_READ(skb, network_header)))
+				  skb->head + skb->network_header))
 		return 0;
 	if (v6) {
 		if (header[6] != NEXTHDR_FRAGMENT)
@@ -101,35 +100,35 @@ static __noinline int fragment_dropped(struct sk_buff *skb, bool v6)
 	}
 	if (!offset && !more)
 		return 0;
-	struct net *net = BPF_CORE_READ(skb, dev, nd_net.net);
+	struct net_device *dev = skb->dev;
+
+	if (!dev)
+		return 0;
+	struct net *net = dev->nd_net.net;
 	struct fqdir *fqdir = NULL;
 
-	if (!net)
-		return 0;
 	if (!v6)
-		fqdir = BPF_CORE_READ(net, ipv4.fqdir);
+		fqdir = net->ipv4.fqdir;
 	else if (bpf_core_field_exists(net->ipv6.fqdir))
-		fqdir = BPF_CORE_READ(net, ipv6.fqdir);
+		fqdir = net->ipv6.fqdir;
 	if (!fqdir)
 		return 0;
-	long memory = BPF_CORE_READ(fqdir, mem.counter);
-	long limit = BPF_CORE_READ(fqdir, high_thresh);
+	long memory = fqdir->mem.counter;
+	long limit = fqdir->high_thresh;
 
 	/* It may have been a little less when the fragment came. */
 	if (memory < limit - (long)((__u64)limit / 16))
 		return 0;
-	__u64 cookie = BPF_CORE_READ(net, net_cookie);
-	struct pieces *pieces = pieces_of(cookie, v6);
+	__u64 cookie = net->net_cookie;
+	struct pieces *pieces = pieces_of(cookie << 1 | v6);
+	__u64 now = coarse_ns();
 
-	if (!pieces)
-		return 0;
+	pieces->count++;
 	if (!offset)
 		pieces->first++;
 	else if (!more)
 		pieces->last++;
-	__u32 count = pass_gate(cookie, REFUSED, v6, INTERVAL_NS);
-
-	if (!count)
+	if (now < pieces->sent_ns + INTERVAL_NS || !pass_gate(cookie, REFUSED, v6, 0))
 		return 0;
 	struct ip_frag_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
@@ -137,12 +136,14 @@ static __noinline int fragment_dropped(struct sk_buff *skb, bool v6)
 		return 0;
 	__builtin_memset(e, 0, sizeof(*e));
 	e->head.scenario = REFUSED;
-	e->head.count = count;
+	e->head.count = pieces->count;
 	e->head.netns_cookie = cookie;
 	e->memory = memory;
 	e->high_thresh = limit;
 	e->first = pieces->first;
 	e->last = pieces->last;
+	pieces->sent_ns = now;
+	pieces->count = 0;
 	pieces->first = 0;
 	pieces->last = 0;
 	e->family = v6 ? AF_INET6 : AF_INET;

@@ -21,8 +21,8 @@
 #include <bpf/bpf_core_read.h>
 #include "bpftune/event.h"
 
-/* A gate a scenario and family: the tables are the host's. */
-#define BPFTUNE_GATES 64
+/* The tables are the host's. */
+#define BPFTUNE_HOST_GATES
 #define BPFTUNE_RING_BYTES (16 * 1024)
 #include "bpftune/gate.h"
 
@@ -89,7 +89,7 @@ static __always_inline void send(enum scenario scenario, struct neigh_table *tbl
 				 __u32 hosts, __u64 interval_ns)
 {
 	bool v6 = is_v6(tbl);
-	__u32 count = pass_gate(0, scenario, v6, interval_ns);
+	__u32 count = pass_host_gate(scenario, v6, interval_ns);
 
 	if (!count)
 		return;

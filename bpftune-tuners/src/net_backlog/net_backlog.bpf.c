@@ -17,7 +17,7 @@
 #include <bpf/bpf_core_read.h>
 #include "bpftune/event.h"
 
-#define BPFTUNE_GATES 64
+#define BPFTUNE_HOST_GATES
 #define BPFTUNE_RING_BYTES (16 * 1024)
 #include "bpftune/gate.h"
 
@@ -54,7 +54,7 @@ static __u32 series;
 
 static __noinline int packet_lost(struct sk_buff *skb)
 {
-	__u64 now = bpf_ktime_get_ns();
+	__u64 now = coarse_ns();
 	__u32 zero = 0;
 	__u64 *sum = bpf_map_lookup_elem(&total, &zero);
 
@@ -65,7 +65,7 @@ static __noinline int packet_lost(struct sk_buff *skb)
 		series++;
 	}
 	last_ns = now;
-	__u32 count = pass_gate(0, LOST, 0, INTERVAL_NS);
+	__u32 count = pass_host_gate(LOST, 0, INTERVAL_NS);
 
 	if (!count)
 		return 0;

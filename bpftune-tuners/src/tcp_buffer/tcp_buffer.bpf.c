@@ -138,7 +138,7 @@ static __noinline int look_at(struct sock *sk, struct look *look, __u64 id, __u3
 		return 0;
 
 	struct net *net = sk->__sk_common.skc_net.net;
-	__u32 locked = sk->sk_userlocks & SOCK_RCVBUF_LOCK;
+	__u32 locked = BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & SOCK_RCVBUF_LOCK;
 	__u32 buffer = sk->sk_rcvbuf;
 	__u32 limit = net->ipv4.sysctl_tcp_rmem[2];
 	__u8 moderate = net->ipv4.sysctl_tcp_moderate_rcvbuf;
@@ -262,7 +262,7 @@ SEC("tp_btf/tcp_probe")
 int BPF_PROG(send_space, struct sock *sk)
 {
 	struct net *net = sk->__sk_common.skc_net.net;
-	bool locked = sk->sk_userlocks & SOCK_SNDBUF_LOCK;
+	bool locked = BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & SOCK_SNDBUF_LOCK;
 
 	if (locked || sk->sk_sndbuf >= net->ipv4.sysctl_tcp_wmem[2])
 		at_send_limit(sk, locked);
@@ -320,7 +320,7 @@ int grow_waiting(struct bpf_iter__tcp *ctx)
 	struct sock *sk = (struct sock *)common;
 	__u32 buffer = BPF_CORE_READ(sk, sk_rcvbuf);
 
-	if (BPF_CORE_READ(sk, sk_userlocks) & SOCK_RCVBUF_LOCK)
+	if (BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_RCVBUF_LOCK)
 		return 0;
 	__u32 limit = BPF_CORE_READ(common, skc_net.net, ipv4.sysctl_tcp_rmem[2]);
 

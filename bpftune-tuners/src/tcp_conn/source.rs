@@ -8,7 +8,7 @@ use std::{
 };
 
 use bpftune_core::{
-    Error, Figure, NetnsCookie, Reach, Result, Signal, Source,
+    Chosen, Error, Figure, NetnsCookie, Reach, Result, Signal, Source, Tried,
     bpf::{EventHeader, Feed, Fields, HookStatus, Scenarios},
     netns::Namespaces,
 };
@@ -29,6 +29,8 @@ const CANDIDATES: [(&str, bool); 4] = [
 /// Arms of the BPF program; the first is the namespace's own algorithm.
 const ARMS: usize = 4;
 const NAME_BYTES: usize = 16;
+/// Remote networks that are told of, at most.
+const MOST_TOLD: usize = 64;
 const AVAILABLE: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
 
 /// The hooks of `tcp_conn.bpf.c`.
@@ -171,6 +173,34 @@ impl Choice {
 }
 
 impl Choice {
+    /// Whether anything but the default was ever given.
+    fn is_choice(&self) -> bool {
+        self.arms[1..].iter().any(|arm| arm.tried > 0)
+    }
+
+    /// What it is for whoever asks what was chosen.
+    fn told(&self, netns: NetnsCookie, names: &[&str]) -> Chosen {
+        let name = |arm: usize| names.get(arm).copied().unwrap_or("?").to_owned();
+        let both_measured = |arm: usize| self.arms[0].measured > 0 && self.arms[arm].measured > 0;
+        let options = (0..ARMS.min(names.len())).map(|arm| Tried {
+            name: name(arm),
+            times: self.arms[arm].tried.into(),
+            measured: self.arms[arm].measured.into(),
+            gain: both_measured(arm).then(|| self.times(arm)),
+        });
+        Chosen {
+            subject: self.network.clone(),
+            netns,
+            name: name(self.best),
+            why: format!(
+                "{:.1} % of segments are sent again, {} connections",
+                self.lost * 100.0,
+                self.connections
+            ),
+            options: options.collect(),
+        }
+    }
+
     /// "connections to 10.0.0.0/24 in web use bbr from now on: ...".
     fn sentence(&self, place: &str, names: &[&str]) -> String {
         let name = |arm: usize| names.get(arm).copied().unwrap_or("?");
@@ -226,6 +256,27 @@ impl Source for TcpConnSource {
 
     fn acts_itself(&self) -> bool {
         true
+    }
+
+    fn chosen(&self) -> Vec<Chosen> {
+        let Some(remotes) = self.feed.hooks().map("remotes") else {
+            return Vec::new();
+        };
+        let mut found: Vec<_> = remotes
+            .keys()
+            .filter_map(|key| {
+                let remote = remotes.lookup(&key, MapFlags::ANY).ok()??;
+                let netns = NetnsCookie(Fields(&key).u64(0)?);
+                // An event has one number more.
+                let choice = Choice::parse(&[&key[..], &remote, &[0; 4]].concat())?;
+                choice.is_choice().then_some((netns, choice))
+            })
+            .collect();
+        found.sort_by_key(|(_, choice)| std::cmp::Reverse(choice.connections));
+        found.truncate(MOST_TOLD);
+        let told = found.iter();
+        told.map(|(netns, choice)| choice.told(*netns, &self.names))
+            .collect()
     }
 
     fn reach(&mut self, reach: &Reach) -> Result<()> {
@@ -304,6 +355,42 @@ mod tests {
         let v6 = Choice::parse(&event(10, 0xfd77 << 48)).unwrap();
         assert_eq!(v6.network, "fd77::/64");
         assert_eq!(Choice::parse(&event(2, 1)[..139]), None);
+    }
+
+    #[test]
+    fn who_asks_is_told_what_was_chosen_how_often_and_what_it_gained() {
+        let names = ["the default", "bbr", "cubic"];
+        let choice = Choice::parse(&event(2, 0x0a_4d_00)).unwrap();
+        assert!(choice.is_choice());
+        let told = choice.told(NetnsCookie(7), &names);
+        assert_eq!(
+            (told.subject.as_str(), told.name.as_str()),
+            ("10.77.0.0/24", "bbr")
+        );
+        assert!(
+            told.why.contains("2.0 %") && told.why.contains("13 connections"),
+            "{}",
+            told.why
+        );
+        let options: Vec<_> = told
+            .options
+            .iter()
+            .map(|o| (o.times, o.measured, o.gain))
+            .collect();
+        assert_eq!(
+            options,
+            [(9, 8, Some(1.0)), (2, 2, Some(9.5)), (2, 1, Some(0.9))]
+        );
+        let default_only = Choice {
+            arms: vec![
+                choice.arms[0],
+                Arm::default(),
+                Arm::default(),
+                Arm::default(),
+            ],
+            ..choice
+        };
+        assert!(!default_only.is_choice(), "nothing to tell");
     }
 
     #[test]

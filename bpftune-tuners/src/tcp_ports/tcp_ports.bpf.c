@@ -39,7 +39,7 @@ int BPF_PROG(no_port, const struct sock *sk, int oldstate, int newstate)
 {
 	if (oldstate != TCP_SYN_SENT || newstate != TCP_CLOSE || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
-	if (sk->sk_userlocks & SOCK_BINDPORT_LOCK)
+	if (BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & SOCK_BINDPORT_LOCK)
 		return 0;
 	if (BPF_CORE_READ((struct tcp_sock *)sk, write_seq))
 		return 0;

@@ -19,7 +19,7 @@
 #include "bpftune/descriptor.h"
 #include "bpftune/event.h"
 
-#define BPFTUNE_GATES 64
+#define BPFTUNE_HOST_GATES
 #define BPFTUNE_RING_BYTES (16 * 1024)
 #include "bpftune/gate.h"
 
@@ -52,26 +52,21 @@ struct udp_buffer_event {
 	__u8 pad;
 };
 
-struct port_key {
-	__u64 netns_cookie;
-	__u32 port;
-	__u32 pad;
-};
-
+/* What was lost on a port of a namespace, on a cache line of its own. */
 struct losses {
+	/* The namespace's cookie and the port: 0 for nobody yet. */
+	__u64 place;
 	__u64 began_ns;
 	__u64 last_ns;
 	__u64 sent_ns;
 	__u32 lost;
 	__u32 series;
-};
+} __attribute__((aligned(64)));
 
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 512);
-	__type(key, struct port_key);
-	__type(value, struct losses);
-} ports SEC(".maps");
+/* A place has one slot; where another one took it, its series begins anew. */
+#define SLOTS 256
+
+static struct losses ports[SLOTS];
 
 /* Datagrams lost by full buffers on the whole host. */
 struct {
@@ -81,16 +76,19 @@ struct {
 	__type(value, __u64);
 } total SEC(".maps");
 
-static __always_inline struct losses *losses_of(const struct port_key *key, __u64 now)
+static __always_inline struct losses *losses_of(__u64 place, __u64 now)
 {
-	struct losses *losses = bpf_map_lookup_elem(&ports, key);
+	struct losses *losses = &ports[(place * 0x9e3779b97f4a7c15ULL >> 56) % SLOTS];
 
-	if (losses)
-		return losses;
-	struct losses first = { .began_ns = now, .last_ns = now };
-
-	bpf_map_update_elem(&ports, key, &first, BPF_ANY);
-	return bpf_map_lookup_elem(&ports, key);
+	if (losses->place != place) {
+		losses->place = place;
+		losses->began_ns = now;
+		losses->last_ns = now;
+		losses->sent_ns = 0;
+		losses->lost = 0;
+		losses->series = 0;
+	}
+	return losses;
 }
 
 SEC("tp_btf/udp_fail_queue_rcv_skb")
@@ -104,24 +102,20 @@ int BPF_PROG(datagram_lost, int rc, struct sock *sk)
 		return 0;
 	if (sum)
 		__sync_fetch_and_add(sum, 1);
-	struct port_key key = {
-		.netns_cookie = sk->__sk_common.skc_net.net->net_cookie,
-		.port = sk->__sk_common.skc_num,
-	};
-	__u64 now = bpf_ktime_get_ns();
-	struct losses *losses = losses_of(&key, now);
+	__u64 cookie = sk->__sk_common.skc_net.net->net_cookie;
+	__u16 port = sk->__sk_common.skc_num;
+	__u64 now = coarse_ns();
+	struct losses *losses = losses_of(cookie << 16 | port, now);
 
-	if (!losses)
-		return 0;
-	if (now - losses->last_ns > PAUSE_NS) {
+	if (now > losses->last_ns + PAUSE_NS) {
 		losses->began_ns = now;
 		losses->series++;
 	}
 	losses->last_ns = now;
 	losses->lost++;
-	if (now - losses->sent_ns < INTERVAL_NS)
+	if (now < losses->sent_ns + INTERVAL_NS)
 		return 0;
-	__u32 count = pass_gate(0, FULL, 0, INTERVAL_NS / 8);
+	__u32 count = pass_host_gate(FULL, 0, INTERVAL_NS / 8);
 
 	if (!count)
 		return 0;
@@ -132,14 +126,14 @@ int BPF_PROG(datagram_lost, int rc, struct sock *sk)
 	__builtin_memset(e, 0, sizeof(*e));
 	e->head.scenario = FULL;
 	e->head.count = losses->lost;
-	e->head.netns_cookie = key.netns_cookie;
+	e->head.netns_cookie = cookie;
 	e->buffer = sk->sk_rcvbuf;
 	e->queued = sk->sk_receive_queue.qlen + BPF_CORE_READ((struct udp_sock *)sk, reader_queue.qlen);
 	e->lost = losses->lost;
 	e->lasting_ms = (now - losses->began_ns) / 1000000;
 	e->series = losses->series;
-	e->port = key.port;
-	e->locked = !!(sk->sk_userlocks & SOCK_RCVBUF_LOCK);
+	e->port = port;
+	e->locked = !!(BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & SOCK_RCVBUF_LOCK);
 	bpf_ringbuf_submit(e, 0);
 	losses->sent_ns = now;
 	losses->lost = 0;
@@ -151,7 +145,7 @@ int BPF_PROG(memory_exceeded, struct sock *sk)
 {
 	if (sk->sk_protocol != IPPROTO_UDP)
 		return 0;
-	__u32 count = pass_gate(0, MEMORY_EXCEEDED, 0, INTERVAL_NS);
+	__u32 count = pass_host_gate(MEMORY_EXCEEDED, 0, INTERVAL_NS);
 
 	if (!count)
 		return 0;

@@ -13,7 +13,7 @@ use std::{
     ptr::{null, null_mut},
 };
 
-use nix::libc;
+use nix::{kmod::ModuleInitFlags, libc};
 
 fn main() {
     // On a host this program would switch it off.
@@ -22,6 +22,7 @@ fn main() {
         std::process::exit(1);
     }
     mounts();
+    modules();
     limits();
     let words = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     if words.split_whitespace().any(|word| word == "guest.shell") {
@@ -46,6 +47,8 @@ fn mounts() {
         ("devpts", "/dev/pts"),
         ("tmpfs", "/dev/shm"),
         ("tmpfs", "/tmp"),
+        ("tmpfs", "/run"),
+        ("tmpfs", "/var/lib"),
         ("cgroup2", "/sys/fs/cgroup"),
         ("debugfs", "/sys/kernel/debug"),
     ] {
@@ -68,6 +71,22 @@ fn mounts() {
     }
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
     let _ = fs::set_permissions("/tmp", mode);
+}
+
+/// Loads what lies in /modules; one that the kernel refuses is named.
+fn modules() {
+    for entry in fs::read_dir("/modules").into_iter().flatten().flatten() {
+        let loaded = fs::File::open(entry.path()).and_then(|file| {
+            Ok(nix::kmod::finit_module(
+                &file,
+                c"",
+                ModuleInitFlags::empty(),
+            )?)
+        });
+        if let Err(error) = loaded {
+            println!("GUEST: kernel: {}: {error}", entry.path().display());
+        }
+    }
 }
 
 /// As many descriptors may be had as on a common host.

@@ -95,9 +95,12 @@ pub(crate) enum Verb {
 pub(crate) struct TestArgs {
     /// Only tests whose name contains one of these
     filter: Vec<String>,
-    /// Tests of this package
+    /// Tests of this package; those of lab get the daemon beside them
     #[arg(long, value_name = "NAME", default_value = "uring-sys-ext")]
     package: String,
+    /// Only this file of tests, once or more often
+    #[arg(long, value_name = "NAME")]
+    test: Vec<String>,
     /// On the kernel with lockdep, KASAN and kmemleak
     #[arg(long, conflicts_with = "stock")]
     debug: bool,
@@ -119,6 +122,18 @@ enum Stock {
     #[value(name = "6.12")]
     Linux6_12,
 }
+
+impl Stock {
+    fn series(self) -> &'static str {
+        match self {
+            Stock::Linux6_1 => "6.1",
+            Stock::Linux6_12 => "6.12",
+        }
+    }
+}
+
+/// What Debian's kernels have as modules and tests need: the lab's link is made of tun devices.
+const MODULES: &[&str] = &["tun"];
 
 pub(crate) fn run(verb: &Verb) -> Result {
     setup::ensure_all(NEEDS)?;
@@ -146,15 +161,19 @@ fn flavour(debug: bool) -> Flavour {
 }
 
 fn test(args: &TestArgs) -> Result {
-    let image = match args.stock {
-        None => kernel::image(flavour(args.debug))?,
-        Some(Stock::Linux6_1) => packages::stock_kernel("6.1")?,
-        Some(Stock::Linux6_12) => packages::stock_kernel("6.12")?,
+    let (image, modules) = match args.stock {
+        None => (kernel::image(flavour(args.debug))?, Vec::new()),
+        Some(stock) => packages::stock_kernel(stock.series(), MODULES)?,
     };
     let mut arguments: Vec<&str> = args.filter.iter().map(String::as_str).collect();
     // Runs of a whole suite again by another executor are the host's business: each takes minutes here.
     arguments.extend(["--show-output", "--skip", "forced_", "--skip", "again_by_"]);
-    let archive = initramfs(&tests(&args.package)?, &arguments)?;
+    let mut files = tests(&args.package, &args.test)?;
+    files.extend(modules.into_iter().map(|path| File::new("modules", path)));
+    if args.package == "lab" {
+        files.extend(daemon()?);
+    }
+    let archive = initramfs(&files, &arguments)?;
 
     let words = args.set.join(" ");
     boot(&image, &archive, &words, args.limit).report()
@@ -184,7 +203,7 @@ fn rate() -> Result {
     let package = ["--package", "uring-process", "--release", "--example", NAME];
     check(static_cargo("build").args(package))?;
     let built = target_dir().join(TARGET).join("release/examples");
-    let program = (NAME.to_owned(), built.join(NAME));
+    let program = File::new("tests", built.join(NAME));
     let archive = initramfs(&[program], &[])?;
     match boot(&image, &archive, "", 600).faults.pop() {
         Some(fault) => Err(fault),
@@ -238,11 +257,32 @@ fn target_dir() -> PathBuf {
     root().join("target/guest")
 }
 
-/// Builds the test binaries of a package, with their names.
-fn tests(package: &str) -> Result<Vec<(String, PathBuf)>> {
+/// A file for the machine, under its own name.
+struct File {
+    directory: &'static str,
+    name: String,
+    from: PathBuf,
+}
+
+impl File {
+    fn new(directory: &'static str, from: PathBuf) -> File {
+        let name = from.file_name().unwrap_or_default();
+        File {
+            directory,
+            name: name.to_string_lossy().into_owned(),
+            from,
+        }
+    }
+}
+
+/// Builds the test binaries of a package, all or those named.
+fn tests(package: &str, only: &[String]) -> Result<Vec<File>> {
     let mut command = static_cargo("test");
-    command.args(["--no-run", "--message-format=json", "--tests"]);
-    command.args(["--package", package]);
+    command.args(["--no-run", "--message-format=json", "--package", package]);
+    match only {
+        [] => command.arg("--tests"),
+        names => command.args(names.iter().flat_map(|name| ["--test", name])),
+    };
     let output = command
         .stderr(std::process::Stdio::inherit())
         .output()
@@ -253,15 +293,32 @@ fn tests(package: &str) -> Result<Vec<(String, PathBuf)>> {
     let text = String::from_utf8_lossy(&output.stdout);
     let found = text.lines().filter_map(|line| {
         let message: Json = serde_json::from_str(line).ok()?;
-        let executable = message["executable"].as_str()?;
-        let package = Path::new(message["manifest_path"].as_str()?)
-            .parent()?
-            .file_name()?;
+        // The package's programs come too, as what they are.
+        if message["profile"]["test"] != true {
+            return None;
+        }
+        let from = PathBuf::from(message["executable"].as_str()?);
         let name = message["target"]["name"].as_str()?;
-        let name = format!("{}-{name}", package.to_string_lossy());
-        Some((name, PathBuf::from(executable)))
+        Some(File {
+            directory: "tests",
+            name: format!("{package}-{name}"),
+            from,
+        })
     });
     Ok(found.collect())
+}
+
+/// Builds the daemon, and the rig that tests do harm with. They lie above the tests, where those look for them.
+fn daemon() -> Result<Vec<File>> {
+    let built = target_dir().join(TARGET).join("debug");
+    let programs = [("bpftune-tuners", "bpftune"), ("lab", "rig")];
+    programs
+        .into_iter()
+        .map(|(package, program)| {
+            check(static_cargo("build").args(["--package", package, "--bin", program]))?;
+            Ok(File::new(".", built.join(program)))
+        })
+        .collect()
 }
 
 /// What busybox has not, or only under its own name.
@@ -275,8 +332,8 @@ const TRUE: &[u8] =
     \x81\0\0\0\0\0\0\0\x81\0\0\0\0\0\0\0\0\x10\0\0\0\0\0\0\
     \x31\xff\xb8\x3c\0\0\0\x0f\x05";
 
-/// An archive with the first process, busybox, and tests.
-fn initramfs(tests: &[(String, PathBuf)], arguments: &[&str]) -> Result<PathBuf> {
+/// An archive with the first process, busybox, and these files.
+fn initramfs(files: &[File], arguments: &[&str]) -> Result<PathBuf> {
     let bins = ["--bin", "guest-init", "--bin", "guest-nice"];
     check(
         static_cargo("build")
@@ -287,7 +344,8 @@ fn initramfs(tests: &[(String, PathBuf)], arguments: &[&str]) -> Result<PathBuf>
     let busybox = packages::unpacked("busybox-static")?.join("bin/busybox");
     let mut archive = Archive::default();
     for name in [
-        "bin", "dev", "etc", "proc", "root", "sys", "tests", "tmp", "usr", "usr/bin",
+        "bin", "dev", "etc", "modules", "proc", "root", "run", "sys", "tests", "tmp", "usr",
+        "usr/bin", "var", "var/lib",
     ] {
         archive.directory(name);
     }
@@ -317,9 +375,9 @@ fn initramfs(tests: &[(String, PathBuf)], arguments: &[&str]) -> Result<PathBuf>
         archive.link(&format!("bin/{applet}"), "busybox");
     }
     archive.link("usr/bin/env", "/bin/busybox");
-    for (name, path) in tests {
+    for file in files {
         archive
-            .copy(&format!("tests/{name}"), path)
+            .copy(&format!("{}/{}", file.directory, file.name), &file.from)
             .map_err(copied)?;
     }
     let path = target_dir().join("initramfs");

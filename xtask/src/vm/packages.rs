@@ -53,8 +53,8 @@ pub(super) fn unpacked(package: &str) -> Result<PathBuf> {
     Ok(to)
 }
 
-/// The newest kernel image of a series, such as "6.12", that Debian has for this release.
-pub(super) fn stock_kernel(series: &str) -> Result<PathBuf> {
+/// The newest kernel image of a series, such as "6.12", that Debian has for this release, and these modules of it.
+pub(super) fn stock_kernel(series: &str, modules: &[&str]) -> Result<(PathBuf, Vec<PathBuf>)> {
     let pattern = format!(
         "^linux-image-{}[.0-9a-z+-]*-amd64$",
         series.replace('.', "\\.")
@@ -69,7 +69,38 @@ pub(super) fn stock_kernel(series: &str) -> Result<PathBuf> {
         series,
     )
     .ok_or(format!("no package of a Linux {series} image here"))?;
-    find_image(&unpacked(package)?.join("boot"))
+    let unpacked = unpacked(package)?;
+    let found = modules.iter().map(|name| find_module(&unpacked, name));
+    Ok((
+        find_image(&unpacked.join("boot"))?,
+        found.collect::<Result<_>>()?,
+    ))
+}
+
+/// A module as the kernel takes it: not compressed.
+fn find_module(unpacked: &Path, name: &str) -> Result<PathBuf> {
+    let plain = format!("{name}.ko");
+    let compressed = format!("{name}.ko.xz");
+    let mut left = vec![unpacked.join("lib/modules")];
+    while let Some(directory) = left.pop() {
+        let entries = fs::read_dir(&directory)
+            .map_err(|error| format!("{}: {error}", directory.display()))?;
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if path.ends_with(&plain) {
+                return Ok(path);
+            } else if path.ends_with(&compressed) {
+                check(
+                    Command::new("xz")
+                        .args(["--decompress", "--keep"])
+                        .arg(&path),
+                )?;
+                return Ok(path.with_extension(""));
+            } else if path.is_dir() && !path.is_symlink() {
+                left.push(path);
+            }
+        }
+    }
+    Err(format!("no module {name} in {}", unpacked.display()))
 }
 
 fn find_image(boot: &Path) -> Result<PathBuf> {

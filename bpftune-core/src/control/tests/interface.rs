@@ -53,6 +53,21 @@ fn types_match_the_interface() {
         changes: 0,
         state: text(),
         paused_until_unix_ms: None,
+        chosen: Vec::new(),
+    };
+    let tried = Tried {
+        name: text(),
+        times: 0,
+        measured: 0,
+        gain: None,
+    };
+    let chosen = Chosen {
+        subject: text(),
+        netns: 0,
+        place: text(),
+        name: text(),
+        why: text(),
+        options: Vec::new(),
     };
     let tunable = Tunable {
         name: text(),
@@ -129,6 +144,8 @@ fn types_match_the_interface() {
     for (name, keys) in [
         ("Hook", keys(&hook)),
         ("Tuner", keys(&tuner)),
+        ("Chosen", keys(&chosen)),
+        ("Tried", keys(&tried)),
         ("Tunable", keys(&tunable)),
         ("Range", keys(&Range { low: 0, high: 1 })),
         ("Knob", keys(&knob)),

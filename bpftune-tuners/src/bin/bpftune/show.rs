@@ -77,6 +77,7 @@ pub(crate) fn status(args: Json, control: &Path) -> Outcome {
             table(["owner", "hook", "attaches to", "state"], &hooks)
         );
         print!("\n{}", tuners_table(status));
+        print!("{}", chosen_table(status));
         println!("\nparameters changed, or left to whoever wrote them");
         if status.knobs.is_empty() {
             println!("  none");
@@ -123,12 +124,54 @@ fn tuners_table(status: &Status) -> String {
     )
 }
 
+/// What tuners chose without writing a parameter; nothing where none did.
+fn chosen_table(status: &Status) -> String {
+    let chosen = status
+        .tuners
+        .iter()
+        .flat_map(|tuner| tuner.chosen.iter().map(move |chosen| (tuner, chosen)));
+    let rows: Vec<_> = chosen
+        .map(|(tuner, chosen)| {
+            [
+                tuner.name.clone(),
+                chosen.subject.clone(),
+                chosen.place.clone(),
+                chosen.name.clone(),
+                options(&chosen.options),
+                chosen.why.clone(),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let head = [
+        "tuner",
+        "for",
+        "in",
+        "chosen",
+        "given, and how good by the first",
+        "why",
+    ];
+    format!("\n{}", table(head, &rows))
+}
+
+/// "the default 9, bbr 14 (9.50 x)".
+fn options(options: &[control::Tried]) -> String {
+    let option = |tried: &control::Tried| match tried.gain {
+        Some(gain) => format!("{} {} ({gain:.2} x)", tried.name, tried.times),
+        None => format!("{} {}", tried.name, tried.times),
+    };
+    let given = options.iter().filter(|tried| tried.times > 0);
+    given.map(option).collect::<Vec<_>>().join(", ")
+}
+
 pub(crate) fn tuners(args: Json, control: &Path) -> Outcome {
     let status = get_status(control)?;
     if args.json {
         return args.print(&status.tuners, |_| ());
     }
-    print!("{}", tuners_table(&status));
+    print!("{}{}", tuners_table(&status), chosen_table(&status));
     Ok(())
 }
 
