@@ -12,8 +12,6 @@ pub(super) const SCHEDULERS: &[&str] = &["none", "mq-deadline", "kyber", "bfq"];
 
 /// Requests in a queue: the kernel's least, and more than any device takes at once.
 pub(super) const LEAST_REQUESTS: i64 = 4;
-/// So few that a read waits for few writes, and most devices still have enough to do with large ones.
-const FEW_REQUESTS: i64 = 8;
 pub(super) const MOST_REQUESTS: i64 = 4096;
 /// From which wait of reads on writes are held back, microseconds; the kernel's own is 2,000 for devices that do not turn.
 pub(super) const LOW_WBT: i64 = 2000;
@@ -68,10 +66,9 @@ impl Queue {
             Aim::Latency => {
                 // What the device has taken nobody can overtake, so few requests; or a scheduler that serves who waits
                 // before who only writes.
-                let fewer = [FEW_REQUESTS, LEAST_REQUESTS]
-                    .into_iter()
-                    .find(|few| *few < self.requests);
-                arms.extend(fewer.map(|few| arm(NR_REQUESTS, few)));
+                if self.requests > LEAST_REQUESTS {
+                    arms.push(arm(NR_REQUESTS, LEAST_REQUESTS));
+                }
                 schedulers(&mut arms, &["bfq", "kyber"]);
                 if self.wbt.is_some_and(|wbt| wbt > LOW_WBT) {
                     arms.push(arm(WBT, LOW_WBT));
@@ -119,7 +116,7 @@ mod tests {
         assert_eq!(
             names(&queue(), Aim::Latency),
             [
-                "nr_requests=8",
+                "nr_requests=4",
                 "scheduler=bfq",
                 "scheduler=kyber",
                 "wbt_lat_usec=2000",
@@ -143,7 +140,7 @@ mod tests {
             !arms.iter().any(|arm| arm.starts_with("scheduler")),
             "{arms:?}"
         );
-        assert!(arms.contains(&"nr_requests=8".to_owned()));
+        assert!(arms.contains(&"nr_requests=4".to_owned()));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bpftune_core::{
     config::kinds::Aim,
     governor::Decision,
     stats::{Direction, Layout, Metric, Role, Scale},
-    trial::{Counter, Guard, Harm, Measure, Outcome, Plan, Record, Resource},
+    trial::{Counter, Guard, Harm, Measure, Outcome, Plan, Record},
 };
 
 use super::arms::{
@@ -224,9 +224,9 @@ impl Tuner for BlkQueue {
                 slow_reads(0.05),
             ],
         };
-        let guards = guards.into_iter().chain([Guard::stall(Resource::Io, 0.1)]);
+        // Stalls (PSI) are no guard: who waits for room in the queue stalls, who waits for what is under way may not.
         Plan {
-            guards: guards.collect(),
+            guards,
             only_better: true,
             layout: Layout::Interleaved,
             ..Plan::default()

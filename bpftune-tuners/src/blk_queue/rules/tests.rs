@@ -67,7 +67,7 @@ fn record(outcome: Outcome) -> Record {
     .unwrap()
 }
 
-/// The next thing that it tries, with this outcome: "nr_requests=8".
+/// The next thing that it tries, with this outcome: "nr_requests=4".
 fn step(tuner: &mut BlkQueue, view: &mut Recorded, outcome: Outcome) -> Option<String> {
     let proposal = says(tuner, &bad(), view, 20)?;
     tuner.decided(&proposal, &Decision::Apply(proposal.target.clone()));
@@ -84,9 +84,8 @@ fn step(tuner: &mut BlkQueue, view: &mut Recorded, outcome: Outcome) -> Option<S
 fn what_helped_stays_and_the_next_is_tried_on_top() {
     let (mut tuner, mut view) = (BlkQueue::default(), disk());
     for (outcome, tried) in [
-        (Outcome::Better, "nr_requests=8"),
+        (Outcome::Better, "nr_requests=4"),
         // No scheduler now: the kernel would forget the number of requests.
-        (Outcome::Worse, "nr_requests=4"),
         (Outcome::Unclear, "wbt_lat_usec=2000"),
         (Outcome::Unclear, "rq_affinity=2"),
     ] {
@@ -113,7 +112,7 @@ fn what_did_not_help_rests_for_an_hour() {
     view.now += Duration::from_secs(3600);
     assert_eq!(
         step(&mut tuner, &mut view, Outcome::Same).as_deref(),
-        Some("nr_requests=8")
+        Some("nr_requests=4")
     );
 }
 
