@@ -4,11 +4,14 @@
 
 mod blk_queue;
 mod blk_readahead;
+mod cpu_sched;
 mod disk;
+mod irq_steer;
 mod load;
 mod mixed;
 mod pid_ns;
 mod proc_limits;
+mod veth;
 
 pub use self::load::run as run_load;
 use crate::network::{Scenario, Values};
@@ -31,5 +34,11 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(proc_limits::Threads),
         Box::new(proc_limits::Bomb),
         Box::new(proc_limits::NothingWrong),
+        Box::new(irq_steer::Flood),
+        Box::new(irq_steer::BusyReader),
+        Box::new(irq_steer::NothingWrong),
+        Box::new(cpu_sched::Frames),
+        Box::new(cpu_sched::Crowd),
+        Box::new(cpu_sched::NothingWrong),
     ]
 }
