@@ -419,9 +419,14 @@ struct bvec_iter {
 };
 
 struct bio {
+	struct bio *bi_next;
 	struct block_device *bi_bdev;
 	__u32 bi_opf;
 	struct bvec_iter bi_iter;
+};
+
+struct request {
+	struct bio *bio;
 };
 
 struct super_block {
