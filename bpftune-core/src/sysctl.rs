@@ -4,12 +4,15 @@
 //! under /proc/sys. /proc/sys/net shows the namespace of the thread that opens the file, so callers enter the
 //! namespace first: see [`Namespaces`]. Files of sysfs are the host's.
 
+mod twin;
+
 use std::{
     fs,
     io::{self, Read},
     path::{Component, Path, PathBuf},
 };
 
+pub use self::twin::{are_one, meant, percent, spelled};
 use crate::{Error, Knob, Result, Value, netns::Namespaces};
 
 /// The only place where names with a leading slash may lead.
@@ -77,6 +80,15 @@ pub fn read(namespaces: &mut Namespaces, knob: &Knob) -> Result<Value> {
     })
 }
 
+/// A parameter's text, in the spelling that holds.
+fn shown(name: &str, file: &Path) -> io::Result<String> {
+    let shown = text(file)?;
+    match twin::share_of(name) {
+        Some(share) if shown.trim() == "0" => Ok(twin::word(&text(&path(share))?)),
+        _ => Ok(shown),
+    }
+}
+
 /// A sysctl's text. The kernel gives all of it to one read(2) that has room, and nothing to the next; asking for the
 /// file's size and for its end would cost as much again.
 fn text(file: &Path) -> io::Result<String> {
@@ -104,7 +116,7 @@ pub fn words(namespaces: &mut Namespaces, knob: &Knob) -> Result<String> {
         source,
     };
     let file = checked(&knob.tunable).map_err(unreadable)?;
-    match namespaces.within(knob.netns, || text(&file))? {
+    match namespaces.within(knob.netns, || shown(&knob.tunable, &file))? {
         Err(error) if is_file(&knob.tunable) && is_gone(&file, &error) => {
             Err(Error::DeviceGone(file))
         }
@@ -124,12 +136,14 @@ pub fn write(namespaces: &mut Namespaces, knob: &Knob, value: &Value) -> Result<
         netns: knob.netns,
         source,
     };
-    let file = checked(&knob.tunable).map_err(refused)?;
+    let text = value.to_string();
+    let (name, text) = spelled(&knob.tunable, &text);
+    let file = checked(name).map_err(refused)?;
     // One write(2) call: the kernel takes a row of numbers whole or not at all.
     namespaces
         .within(knob.netns, || {
             let mut file = fs::OpenOptions::new().write(true).open(&file)?;
-            io::Write::write_all(&mut file, value.to_string().as_bytes())
+            io::Write::write_all(&mut file, text.as_bytes())
         })?
         .map_err(refused)?;
     let found = read(namespaces, knob)?;
@@ -181,6 +195,26 @@ mod tests {
         };
         let error = read(&mut namespaces, &knob).unwrap_err().to_string();
         assert!(error.contains("net.ipv4.no_such"), "{error}");
+    }
+
+    /// A share of memory of the host, put back by its own name.
+    #[test]
+    fn bytes_that_were_never_set_are_put_back() {
+        let mut namespaces = Namespaces::new().unwrap();
+        let knob = knob(&namespaces, "vm.dirty_bytes");
+        let Ok(before) = read(&mut namespaces, &knob) else {
+            eprintln!("SKIP: no vm.dirty_bytes here");
+            return;
+        };
+        let bytes = Value::from(1 << 30);
+        if before.as_word().is_none() || write(&mut namespaces, &knob, &bytes).is_err() {
+            eprintln!("SKIP: bytes are set already, or may not be written");
+            return;
+        }
+        let there = read(&mut namespaces, &knob).unwrap();
+        write(&mut namespaces, &knob, &before).unwrap();
+        assert_eq!(there, bytes);
+        assert_eq!(read(&mut namespaces, &knob).unwrap(), before);
     }
 
     fn knob(namespaces: &Namespaces, tunable: &str) -> Knob {

@@ -357,7 +357,13 @@ struct signal_struct {
 	unsigned int is_child_subreaper : 1;
 };
 
+/* include/linux/mm_types.h */
+struct mm_struct {
+	int map_count;
+};
+
 struct task_struct {
+	struct mm_struct *mm;
 	int pid;
 	int tgid;
 	struct task_struct *real_parent;
@@ -417,6 +423,28 @@ struct file_ra_state {
 
 struct file {
 	struct inode *f_inode;
+};
+
+/* include/linux/percpu_counter.h, include/linux/backing-dev-defs.h, include/trace/events/writeback.h */
+struct percpu_counter {
+	__s64 count;
+};
+
+struct bdi_writeback {
+	/* WB_RECLAIMABLE, WB_WRITEBACK, and two more */
+	struct percpu_counter stat[4];
+	/* pages a second */
+	unsigned long avg_write_bandwidth;
+};
+
+/* include/trace/events/syscalls.h: the context of tracepoint/syscalls/sys_exit_*. */
+struct trace_event_raw_sys_exit {
+	long ret;
+};
+
+struct trace_event_raw_balance_dirty_pages {
+	/* ms; not positive where the writer may go on */
+	long pause;
 };
 
 struct seq_file;

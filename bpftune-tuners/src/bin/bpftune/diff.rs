@@ -97,6 +97,7 @@ pub(crate) fn command(difference: &Difference) -> String {
     if sysctl::is_file(tunable) {
         return format!("echo {after} > '{}'", quoted(tunable));
     }
+    let (tunable, after) = sysctl::spelled(tunable, after);
     let set = format!("sysctl -w {tunable}=\"{after}\"");
     match place.as_str() {
         "host" => set,
@@ -136,6 +137,15 @@ mod tests {
             scheduler,
             r"echo mq-deadline > '/sys/block/it'\''s!c0d0/queue/scheduler'"
         );
+        let share = command(&Difference {
+            tunable: "vm.dirty_bytes".into(),
+            netns: 1,
+            place: "host".into(),
+            before: "67108864".into(),
+            after: "ratio-20".into(),
+            by: None,
+        });
+        assert_eq!(share, "sysctl -w vm.dirty_ratio=\"20\"");
         let set = "sysctl -w net.ipv4.tcp_rmem=\"4096 131072 6291456\"";
         assert_eq!(at("host"), set);
         assert_eq!(
