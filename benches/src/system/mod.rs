@@ -9,6 +9,9 @@ mod load;
 mod mixed;
 mod pid_ns;
 mod proc_limits;
+mod slow_disk;
+mod vm_maps;
+mod vm_writeback;
 
 pub use self::load::run as run_load;
 use crate::network::{Scenario, Values};
@@ -30,5 +33,10 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(proc_limits::Threads),
         Box::new(proc_limits::Bomb),
         Box::new(proc_limits::NothingWrong),
+        Box::new(vm_maps::Guarded),
+        Box::new(vm_maps::NothingWrong),
+        Box::new(vm_writeback::Log),
+        Box::new(vm_writeback::Alone),
+        Box::new(vm_writeback::InMemory),
     ]
 }
