@@ -15,7 +15,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "bpftune/event.h"
-#define BPFTUNE_GATES 8
+#define BPFTUNE_HOST_GATES
 #define BPFTUNE_RING_BYTES 4096
 #include "bpftune/gate.h"
 
@@ -49,7 +49,7 @@ struct {
 
 static __always_inline void send(__u32 scenario, __u32 maps, __u64 interval)
 {
-	__u32 count = pass_gate(0, scenario, 0, interval);
+	__u32 count = pass_host_gate(scenario, 0, interval);
 
 	if (!count)
 		return;

@@ -11,7 +11,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "bpftune/event.h"
-#define BPFTUNE_GATES 8
+#define BPFTUNE_HOST_GATES
 #define BPFTUNE_RING_BYTES 4096
 #include "bpftune/gate.h"
 
@@ -70,7 +70,7 @@ static __always_inline void add(__u32 which, __u64 more)
 
 static __always_inline void tell(void)
 {
-	__u32 count = pass_gate(0, BACKLOG, 0, INTERVAL_NS);
+	__u32 count = pass_host_gate(BACKLOG, 0, INTERVAL_NS);
 
 	if (!count)
 		return;
