@@ -7,10 +7,12 @@ use crate::{NetnsCookie, Value, journal::DecisionId};
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A parameter as errors name it. Files of sysfs are the host's own.
+/// A parameter as errors name it. Most files of sysfs are the host's own.
 fn parameter(name: &str, netns: NetnsCookie) -> String {
-    if crate::sysctl::is_file(name) {
+    if !crate::sysctl::is_of_netns(name) {
         name.to_owned()
+    } else if crate::sysctl::is_file(name) {
+        format!("{name} in {netns}")
     } else {
         format!("sysctl {name} in {netns}")
     }
@@ -64,8 +66,8 @@ pub enum Error {
         /// Where.
         netns: NetnsCookie,
     },
-    /// A text is neither a list of whole numbers nor a word.
-    #[error("\"{text}\" is neither a list of whole numbers nor a word")]
+    /// A text is neither a list of whole numbers, nor a word, nor a set of processors.
+    #[error("\"{text}\" is neither a list of whole numbers, nor a word, nor a set of processors")]
     Value {
         /// The text.
         text: String,

@@ -28,6 +28,7 @@ pub mod admin;
 pub mod bpf;
 pub mod config;
 pub mod control;
+mod cpus;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 pub mod engine;
@@ -50,6 +51,7 @@ mod signal;
 pub mod sim;
 pub mod stats;
 pub mod sysctl;
+pub mod timer;
 pub mod trial;
 pub mod trust;
 mod tunable;
@@ -57,6 +59,7 @@ mod tuner;
 mod value;
 pub mod watchdog;
 
+pub use cpus::Cpus;
 pub use error::{Error, Result};
 pub use machine::Machine;
 pub use netns::NetnsCookie;

@@ -226,7 +226,7 @@ pub fn restore_salvaged(salvage: &Salvage, namespaces: &mut Namespaces) -> Repor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::NewDecision;
+    use crate::{Cpus, journal::NewDecision};
 
     /// The readahead of a loop device that nobody uses, put back when dropped; `None` with the reason on stderr.
     struct Unused(&'static str, String);
@@ -297,6 +297,71 @@ mod tests {
         assert_eq!(now(), "256", "after it was rounded");
         assert_eq!(killed_at(&device, 1024, "64").left.len(), 1);
         assert_eq!(now(), "64", "somebody else's stays");
+    }
+    /// A network namespace of its own for as long as this lives.
+    struct Elsewhere {
+        path: std::path::PathBuf,
+        _over: std::sync::mpsc::Sender<()>,
+    }
+
+    impl Elsewhere {
+        fn new() -> Option<Elsewhere> {
+            let (tell, told) = std::sync::mpsc::channel();
+            let (_over, is_over) = std::sync::mpsc::channel::<()>();
+            std::thread::spawn(move || {
+                let made = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET);
+                let thread = fs::read_link("/proc/thread-self").unwrap_or_default();
+                let path = Path::new("/proc").join(thread).join("ns/net");
+                let _ = tell.send(made.map(|()| path));
+                let _ = is_over.recv();
+            });
+            match told.recv().unwrap() {
+                Ok(path) => Some(Elsewhere { path, _over }),
+                Err(errno) => {
+                    eprintln!("SKIP: no network namespace can be made: {errno}");
+                    None
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_network_device_gets_its_value_back_in_its_namespace() {
+        let Some(elsewhere) = Elsewhere::new() else {
+            return;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let mut namespaces = Namespaces::new().unwrap();
+        let knob = Knob {
+            tunable: "/sys/class/net/lo/queues/rx-0/rps_cpus".into(),
+            netns: namespaces.add(&elsewhere.path).unwrap(),
+        };
+        let mut of_host = knob.clone();
+        of_host.netns = namespaces.own();
+        let host = sysctl::read(&mut namespaces, &of_host).unwrap();
+        let [old, new] = ["none", "0"].map(|list| Value::from(list.parse::<Cpus>().unwrap()));
+        assert_eq!(sysctl::read(&mut namespaces, &knob).unwrap(), old);
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal
+            .intend(&NewDecision {
+                tuner: "test",
+                scenario: "test",
+                knob: &knob,
+                place: &elsewhere.path.display().to_string(),
+                old: &old,
+                new: &new,
+                reason: "",
+                signal: None,
+                reverts: None,
+            })
+            .unwrap();
+        sysctl::write(&mut namespaces, &knob, &new).unwrap();
+        assert_eq!(sysctl::read(&mut namespaces, &of_host).unwrap(), host);
+        drop(journal);
+        let mut journal = Journal::open(dir.path()).unwrap();
+        let report = restore(&mut journal, &mut namespaces).unwrap();
+        assert_eq!(report.restored, [(knob.clone(), old.clone())]);
+        assert_eq!(sysctl::read(&mut namespaces, &knob).unwrap(), old);
     }
 
     /// `vm.dirty_background_bytes` of 0 means that the share holds, and cannot be written.

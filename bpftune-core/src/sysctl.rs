@@ -2,18 +2,20 @@
 //!
 //! A name with a leading slash is the file itself: "/sys/block/vda/queue/scheduler". Any other is a sysctl's, by files
 //! under /proc/sys. /proc/sys/net shows the namespace of the thread that opens the file, so callers enter the
-//! namespace first: see [`Namespaces`]. Files of sysfs are the host's.
+//! namespace first: see [`Namespaces`]. Files of sysfs are the host's, but for those of network devices
+//! ("/sys/class/net/eth0/queues/rx-0/rps_cpus"), which belong to the device's namespace.
 
+mod sysfs;
 mod twin;
 
 use std::{
-    fs,
-    io::{self, Read},
+    io::{self, Read, Write},
     path::{Component, Path, PathBuf},
 };
 
+use self::sysfs::Sysfs;
 pub use self::twin::{are_one, meant, percent, spelled};
-use crate::{Error, Knob, Result, Value, netns::Namespaces};
+use crate::{Cpus, Error, Knob, Result, Value, netns::Namespaces};
 
 /// The only place where names with a leading slash may lead.
 const SYSFS: &str = "/sys/";
@@ -22,6 +24,48 @@ const SYSFS: &str = "/sys/";
 #[must_use]
 pub fn is_file(name: &str) -> bool {
     name.starts_with('/')
+}
+
+/// Whether each network namespace has its own parameter of this name: every sysctl counts as one, and of the files those
+/// of network devices.
+#[must_use]
+pub fn is_of_netns(name: &str) -> bool {
+    !is_file(name) || name.starts_with(DEVICES)
+}
+
+/// Where network devices have their files.
+const DEVICES: &str = "/sys/class/net/";
+
+/// How a file writes its value.
+enum Form {
+    /// As a [`Value`] does.
+    Plain,
+    /// A set of processors in hexadecimal words.
+    Mask,
+}
+
+fn form(name: &str) -> Form {
+    match name.rsplit('/').next() {
+        Some("rps_cpus" | "xps_cpus") if is_file(name) => Form::Mask,
+        _ => Form::Plain,
+    }
+}
+
+/// A value as the parameter's file takes it: a set of processors is a mask there.
+#[must_use]
+pub fn text_for(name: &str, value: &Value) -> String {
+    match (form(name), value.as_cpus()) {
+        (Form::Mask, Some(cpus)) => cpus.mask(),
+        _ => value.to_string(),
+    }
+}
+
+/// A file's text as a value.
+fn shown(name: &str, text: &str) -> Result<Value> {
+    match form(name) {
+        Form::Mask => Cpus::of_mask(text).map(Value::from),
+        Form::Plain => Value::shown(text),
+    }
 }
 
 /// The file of a parameter: "net.ipv4.tcp_rmem" is /proc/sys/net/ipv4/tcp_rmem. As in sysctl(8), a
@@ -56,16 +100,6 @@ fn checked(name: &str) -> io::Result<PathBuf> {
     ))
 }
 
-/// Whether a file of sysfs went with its folder: the device is gone. A file alone that is missing is one that this
-/// kernel or this device does not have.
-fn is_gone(path: &Path, error: &io::Error) -> bool {
-    let vanished = matches!(
-        error.raw_os_error(),
-        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO)
-    );
-    vanished && path.parent().is_some_and(|folder| !folder.exists())
-}
-
 /// Reads a knob in its namespace.
 ///
 /// # Errors
@@ -73,7 +107,7 @@ fn is_gone(path: &Path, error: &io::Error) -> bool {
 /// word in it).
 pub fn read(namespaces: &mut Namespaces, knob: &Knob) -> Result<Value> {
     let text = words(namespaces, knob)?;
-    Value::shown(&text).map_err(|error: Error| Error::SysctlRead {
+    shown(&knob.tunable, &text).map_err(|error: Error| Error::SysctlRead {
         name: knob.tunable.clone(),
         netns: knob.netns,
         source: io::Error::new(io::ErrorKind::InvalidData, error.to_string()),
@@ -81,18 +115,20 @@ pub fn read(namespaces: &mut Namespaces, knob: &Knob) -> Result<Value> {
 }
 
 /// A parameter's text, in the spelling that holds.
-fn shown(name: &str, file: &Path) -> io::Result<String> {
-    let shown = text(file)?;
+fn in_force(sysfs: &Sysfs, name: &str, file: &Path) -> io::Result<String> {
+    let shown = sysfs.open(file, false).and_then(text)?;
     match twin::share_of(name) {
-        Some(share) if shown.trim() == "0" => Ok(twin::word(&text(&path(share))?)),
+        Some(share) if shown.trim() == "0" => {
+            let percent = sysfs.open(&path(share), false).and_then(text)?;
+            Ok(twin::word(&percent))
+        }
         _ => Ok(shown),
     }
 }
 
 /// A sysctl's text. The kernel gives all of it to one read(2) that has room, and nothing to the next; asking for the
 /// file's size and for its end would cost as much again.
-fn text(file: &Path) -> io::Result<String> {
-    let mut file = fs::File::open(file)?;
+fn text(mut file: impl Read) -> io::Result<String> {
     let mut text = vec![0; ROOM];
     let length = file.read(&mut text)?;
     text.truncate(length);
@@ -116,12 +152,21 @@ pub fn words(namespaces: &mut Namespaces, knob: &Knob) -> Result<String> {
         source,
     };
     let file = checked(&knob.tunable).map_err(unreadable)?;
-    match namespaces.within(knob.netns, || shown(&knob.tunable, &file))? {
-        Err(error) if is_file(&knob.tunable) && is_gone(&file, &error) => {
-            Err(Error::DeviceGone(file))
-        }
-        text => text.map_err(unreadable),
+    let own = is_own(namespaces, knob);
+    let read = || {
+        let sysfs = Sysfs::of(own)?;
+        let read = in_force(&sysfs, &knob.tunable, &file);
+        Ok(read.map_err(|error| (sysfs.is_gone(&file, &error), error)))
+    };
+    match namespaces.within(knob.netns, read)?.map_err(unreadable)? {
+        Err((true, _)) if is_file(&knob.tunable) => Err(Error::DeviceGone(file)),
+        text => text.map_err(|(_, error)| unreadable(error)),
     }
+}
+
+/// Whether the file of a knob is where this process sees it.
+fn is_own(namespaces: &Namespaces, knob: &Knob) -> bool {
+    !knob.tunable.starts_with(DEVICES) || knob.netns == namespaces.own()
 }
 
 /// Writes a knob and reads it back.
@@ -136,14 +181,14 @@ pub fn write(namespaces: &mut Namespaces, knob: &Knob, value: &Value) -> Result<
         netns: knob.netns,
         source,
     };
-    let text = value.to_string();
+    let (own, text) = (is_own(namespaces, knob), text_for(&knob.tunable, value));
     let (name, text) = spelled(&knob.tunable, &text);
     let file = checked(name).map_err(refused)?;
     // One write(2) call: the kernel takes a row of numbers whole or not at all.
     namespaces
         .within(knob.netns, || {
-            let mut file = fs::OpenOptions::new().write(true).open(&file)?;
-            io::Write::write_all(&mut file, text.as_bytes())
+            let mut file = Sysfs::of(own)?.open(&file, true)?;
+            file.write_all(text.as_bytes())
         })?
         .map_err(refused)?;
     let found = read(namespaces, knob)?;
@@ -161,7 +206,32 @@ pub fn write(namespaces: &mut Namespaces, knob: &Knob, value: &Value) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    #[test]
+    fn sets_of_processors_are_masks_in_their_files() {
+        let name = "/sys/class/net/eth0/queues/rx-0/rps_cpus";
+        let value = shown(name, "00000001,00000003\n").unwrap();
+        assert_eq!(value.to_string(), "cpus 0-1,32");
+        assert_eq!(text_for(name, &value), "00000001,00000003");
+        assert_eq!(shown(name, "10\n").unwrap().to_string(), "cpus 4");
+        assert!(shown(name, "none").is_err());
+        assert_eq!(shown("net.core.somaxconn", "10\n").unwrap(), 10.into());
+        assert_eq!(text_for("net.core.somaxconn", &10.into()), "10");
+    }
+
+    #[test]
+    fn devices_are_of_a_namespace() {
+        for (name, wanted) in [
+            ("net.core.somaxconn", true),
+            ("/sys/class/net/eth0/queues/rx-0/rps_cpus", true),
+            ("/sys/block/vda/queue/scheduler", false),
+        ] {
+            assert_eq!(is_of_netns(name), wanted, "{name}");
+        }
+    }
 
     #[test]
     fn names_become_paths() {
@@ -182,7 +252,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         for length in [0, 5, ROOM - 1, ROOM, ROOM + 1, 3 * ROOM] {
             fs::write(file.path(), "7".repeat(length)).unwrap();
-            assert_eq!(text(file.path()).unwrap().len(), length);
+            let opened = fs::File::open(file.path()).unwrap();
+            assert_eq!(text(opened).unwrap().len(), length);
         }
     }
 

@@ -15,6 +15,8 @@ pub enum Bound {
     Fixed(Vec<(i64, i64)>),
     /// No numbers: one of these words. The kernel or the device may offer fewer.
     Words(&'static [&'static str]),
+    /// No numbers: a set of processors. The kernel leaves out those that are isolated.
+    Cpus,
 }
 
 impl Bound {
@@ -24,7 +26,7 @@ impl Bound {
         match self {
             Bound::Derived(derive) => derive(machine),
             Bound::Fixed(ranges) => ranges.clone(),
-            Bound::Words(_) => Vec::new(),
+            Bound::Words(_) | Bound::Cpus => Vec::new(),
         }
     }
 
@@ -33,7 +35,7 @@ impl Bound {
     pub fn words(&self) -> Option<&'static [&'static str]> {
         match self {
             Bound::Words(words) => Some(words),
-            Bound::Derived(_) | Bound::Fixed(_) => None,
+            Bound::Derived(_) | Bound::Fixed(_) | Bound::Cpus => None,
         }
     }
 }
@@ -191,7 +193,7 @@ pub struct Knob {
 
 impl fmt::Display for Knob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if sysctl::is_file(&self.tunable) {
+        if !sysctl::is_of_netns(&self.tunable) {
             return f.write_str(&self.tunable);
         }
         write!(f, "{} in {}", self.tunable, self.netns)

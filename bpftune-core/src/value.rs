@@ -1,10 +1,11 @@
-//! The value of a tunable: one whole number, a row of them, or a word.
+//! The value of a tunable: one whole number, a row of them, a word, or a set of processors.
 
 use std::{fmt, str::FromStr};
 
-use crate::Error;
+use crate::{Cpus, Error};
 
-/// What a parameter holds: `tcp_rmem` is three numbers, `rmem_max` one, a disk's `scheduler` a word.
+/// What a parameter holds: `tcp_rmem` is three numbers, `rmem_max` one, a disk's `scheduler` a word, a device's
+/// `rps_cpus` a set of processors.
 ///
 /// ```
 /// use bpftune_core::Value;
@@ -21,7 +22,11 @@ pub struct Value(Kind);
 enum Kind {
     Numbers(Vec<i64>),
     Word(Box<str>),
+    Cpus(Cpus),
 }
+
+/// A set of processors is written as a list behind this word, so that it is neither numbers nor a word.
+const CPUS: &str = "cpus ";
 
 impl Value {
     /// A row of numbers; at least one.
@@ -56,12 +61,12 @@ impl Value {
         chosen.unwrap_or(text).parse()
     }
 
-    /// The numbers in the kernel's order; none of a word.
+    /// The numbers in the kernel's order; none of a word, or of processors.
     #[must_use]
     pub fn numbers(&self) -> &[i64] {
         match &self.0 {
             Kind::Numbers(numbers) => numbers,
-            Kind::Word(_) => &[],
+            Kind::Word(_) | Kind::Cpus(_) => &[],
         }
     }
 
@@ -69,24 +74,33 @@ impl Value {
     #[must_use]
     pub fn as_word(&self) -> Option<&str> {
         match &self.0 {
-            Kind::Numbers(_) => None,
             Kind::Word(word) => Some(word),
+            Kind::Numbers(_) | Kind::Cpus(_) => None,
         }
     }
 
-    /// The last number: the maximum of `min default max` rows. 0 of a word.
+    /// The processors, where it is a set of them.
+    #[must_use]
+    pub fn as_cpus(&self) -> Option<&Cpus> {
+        match &self.0 {
+            Kind::Cpus(cpus) => Some(cpus),
+            Kind::Numbers(_) | Kind::Word(_) => None,
+        }
+    }
+
+    /// The last number: the maximum of `min default max` rows. 0 of anything else.
     #[must_use]
     pub fn last(&self) -> i64 {
         self.numbers().last().copied().unwrap_or(0)
     }
 
-    /// Each number made another by its place; a word stays.
+    /// Each number made another by its place; anything else stays.
     fn map(&self, f: impl Fn(usize, i64) -> i64) -> Value {
         Value(match &self.0 {
             Kind::Numbers(numbers) => {
                 Kind::Numbers(numbers.iter().enumerate().map(|(i, &n)| f(i, n)).collect())
             }
-            Kind::Word(word) => Kind::Word(word.clone()),
+            other @ (Kind::Word(_) | Kind::Cpus(_)) => other.clone(),
         })
     }
 
@@ -120,7 +134,8 @@ impl Value {
     }
 
     /// Whether going from `old` to `self` raises, lowers or mixes: the sign of the last number
-    /// that differs. Words have no size; their order by letters stands for it, so that the way back is the other way.
+    /// that differs. Of sets of processors the larger is higher. What else has no size has an order all the same, so that
+    /// the way back is the other way.
     #[must_use]
     pub fn direction_from(&self, old: &Value) -> i8 {
         use std::cmp::Ordering;
@@ -133,20 +148,32 @@ impl Value {
                 .find(|order| order.is_ne())
                 .unwrap_or(Ordering::Equal),
             (Kind::Word(new), Kind::Word(old)) => new.cmp(old),
-            (Kind::Word(_), Kind::Numbers(_)) => Ordering::Greater,
-            (Kind::Numbers(_), Kind::Word(_)) => Ordering::Less,
+            (Kind::Cpus(new), Kind::Cpus(old)) => {
+                new.len().cmp(&old.len()).then_with(|| new.cmp(old))
+            }
+            (Kind::Numbers(_), _) | (Kind::Word(_), Kind::Cpus(_)) => Ordering::Less,
+            (_, Kind::Numbers(_)) | (Kind::Cpus(_), Kind::Word(_)) => Ordering::Greater,
         };
         order as i8
     }
 
     /// Whether this is what a kernel that rounds, or has a limit of its own, made of the way from `old` to `new`: one
-    /// number, strictly between.
+    /// number, strictly between; or some of the new processors, for isolated ones may be left out.
     #[must_use]
     pub fn is_between(&self, old: &Value, new: &Value) -> bool {
+        if let (Some(now), Some(new)) = (self.as_cpus(), new.as_cpus()) {
+            return self != old && !now.is_empty() && now != new && now.is_within(new);
+        }
         match (self.numbers(), old.numbers(), new.numbers()) {
             (&[n], &[old], &[new]) => old.min(new) < n && n < old.max(new),
             _ => false,
         }
+    }
+}
+
+impl From<Cpus> for Value {
+    fn from(cpus: Cpus) -> Self {
+        Value(Kind::Cpus(cpus))
     }
 }
 
@@ -168,6 +195,9 @@ impl FromStr for Value {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let text = text.trim();
+        if let Some(list) = text.strip_prefix(CPUS) {
+            return list.parse::<Cpus>().map(Value::from);
+        }
         if is_word(text) {
             return Ok(Value(Kind::Word(text.into())));
         }
@@ -189,8 +219,10 @@ impl FromStr for Value {
 
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Kind::Word(word) = &self.0 {
-            return f.write_str(word);
+        match &self.0 {
+            Kind::Word(word) => return f.write_str(word),
+            Kind::Cpus(cpus) => return write!(f, "{CPUS}{cpus}"),
+            Kind::Numbers(_) => {}
         }
         for (i, number) in self.numbers().iter().enumerate() {
             if i > 0 {
@@ -268,6 +300,25 @@ mod tests {
         assert_eq!(none.nearer(&kyber, 0.1), none);
         assert_eq!(none.with_last(7), none);
         assert_ne!(none.direction_from(&7.into()), 0);
+    }
+
+    #[test]
+    fn processors_are_a_kind_of_their_own() {
+        let cpus = |list: &str| Value::from(list.parse::<Cpus>().unwrap());
+        for list in ["none", "0", "0-1,7"] {
+            let value = cpus(list);
+            assert_eq!(value.to_string(), format!("cpus {list}"));
+            assert_eq!(value.to_string().parse::<Value>().unwrap(), value);
+            assert_eq!((value.last(), value.as_word()), (0, None));
+        }
+        assert_eq!(cpus("0-1").direction_from(&cpus("none")), 1);
+        assert_eq!(cpus("2-3").direction_from(&cpus("0-1")), 1);
+        assert_eq!(cpus("none").direction_from(&cpus("0")), -1);
+        assert!(cpus("0-2").is_between(&cpus("none"), &cpus("0-3")));
+        assert!(!cpus("none").is_between(&cpus("none"), &cpus("0-3")));
+        assert!(!cpus("0-3").is_between(&cpus("none"), &cpus("0-3")));
+        assert!(!cpus("4").is_between(&cpus("none"), &cpus("0-3")));
+        assert!("cpus 3-1".parse::<Value>().is_err() && "cpus".parse::<Value>().is_ok());
     }
 
     #[test]

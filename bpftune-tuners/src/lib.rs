@@ -7,12 +7,18 @@ pub mod blk_queue;
 pub mod blk_readahead;
 #[cfg(any(feature = "net-backlog", feature = "udp-buffer"))]
 mod bursts;
+#[cfg(feature = "cgroup-mem")]
+pub mod cgroup_mem;
 #[cfg(feature = "conntrack")]
 pub mod conntrack;
+#[cfg(feature = "cpu-sched")]
+pub mod cpu_sched;
 #[cfg(any(feature = "blk-queue", feature = "blk-readahead"))]
 mod disks;
 #[cfg(feature = "ip-frag")]
 pub mod ip_frag;
+#[cfg(feature = "irq-steer")]
+pub mod irq_steer;
 #[cfg(feature = "neigh")]
 pub mod neigh;
 #[cfg(feature = "net-backlog")]
@@ -51,10 +57,16 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
         Box::<blk_queue::BlkQueue>::default(),
         #[cfg(feature = "blk-readahead")]
         Box::<blk_readahead::BlkReadahead>::default(),
+        #[cfg(feature = "cgroup-mem")]
+        Box::<cgroup_mem::CgroupMem>::default(),
         #[cfg(feature = "conntrack")]
         Box::<conntrack::Conntrack>::default(),
+        #[cfg(feature = "cpu-sched")]
+        Box::<cpu_sched::CpuSched>::default(),
         #[cfg(feature = "ip-frag")]
         Box::<ip_frag::IpFrag>::default(),
+        #[cfg(feature = "irq-steer")]
+        Box::<irq_steer::IrqSteer>::default(),
         #[cfg(feature = "neigh")]
         Box::<neigh::Neigh>::default(),
         #[cfg(feature = "net-backlog")]
@@ -84,10 +96,16 @@ pub const ALL: &[(&str, Load)] = &[
     (blk_queue::NAME, blk_queue::load),
     #[cfg(feature = "blk-readahead")]
     (blk_readahead::NAME, blk_readahead::load),
+    #[cfg(feature = "cgroup-mem")]
+    (cgroup_mem::NAME, cgroup_mem::load),
     #[cfg(feature = "conntrack")]
     (conntrack::NAME, conntrack::load),
+    #[cfg(feature = "cpu-sched")]
+    (cpu_sched::NAME, cpu_sched::load),
     #[cfg(feature = "ip-frag")]
     (ip_frag::NAME, ip_frag::load),
+    #[cfg(feature = "irq-steer")]
+    (irq_steer::NAME, irq_steer::load),
     #[cfg(feature = "neigh")]
     (neigh::NAME, neigh::load),
     #[cfg(feature = "net-backlog")]

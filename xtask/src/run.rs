@@ -29,7 +29,13 @@ pub(crate) fn daemon(args: &[String]) -> Result {
 }
 
 /// Tuners of the system that are tried by `lab system` without being in a default build.
-const SYSTEM: &[&str] = &["blk-queue", "blk-readahead", "proc-limits"];
+const SYSTEM: &[&str] = &[
+    "blk-queue",
+    "blk-readahead",
+    "cpu-sched",
+    "irq-steer",
+    "proc-limits",
+];
 
 /// A program of the lab crate, told where the daemon is.
 pub(crate) fn lab(program: &str, args: &[String]) -> Result {

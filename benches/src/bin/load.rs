@@ -10,7 +10,9 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         None => {
-            eprintln!("load: threads COUNT | bomb MILLISECONDS");
+            eprintln!(
+                "load: threads COUNT | bomb MILLISECONDS | jobs COUNT | job MILLISECONDS | frames MILLISECONDS TASKS MICROSECONDS"
+            );
             ExitCode::from(2)
         }
     }

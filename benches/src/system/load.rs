@@ -1,6 +1,7 @@
 //! Loads of tasks. They run as programs of their own, in a pid namespace that bounds them.
 
 use std::{
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,6 +19,14 @@ pub fn run(words: &[String]) -> Option<f64> {
         "threads" => Some(threads(number) as f64),
         "bomb" => Some(bomb(Duration::from_millis(number as u64)) as f64),
         "reap" => reap(),
+        "jobs" => jobs(number),
+        "job" => Some(job(Duration::from_millis(number as u64))),
+        "frames" => {
+            let word = |at: usize| words.get(at)?.parse().ok();
+            let work = Duration::from_micros(word(3)?);
+            let tasks = usize::try_from(word(2)?).ok()?;
+            Some(frames(Duration::from_millis(number as u64), tasks, work))
+        }
         _ => None,
     }
 }
@@ -52,6 +61,66 @@ fn threads(count: usize) -> usize {
         let _ = thread.join();
     }
     made
+}
+
+/// So many jobs at a time, as a build has them: each a process that computes for a moment. Ends with standard input.
+fn jobs(count: usize) -> Option<f64> {
+    let me = std::env::current_exe().ok()?;
+    for _ in 0..count {
+        let me = me.clone();
+        std::thread::spawn(move || {
+            let mut job = Command::new(me);
+            job.args(["job", "100"]).stdout(Stdio::null());
+            while job.status().is_ok_and(|status| status.success()) {}
+        });
+    }
+    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    Some(count as f64)
+}
+
+/// Has a processor for so long.
+fn job(long: Duration) -> f64 {
+    while thread_time() < long {
+        std::hint::spin_loop();
+    }
+    1.0
+}
+
+/// A frame is due each of these.
+const FRAME: Duration = Duration::from_millis(20);
+
+/// Threads that each wake up for each frame and work for so long; the share of frames finished before the next was due, %.
+fn frames(last: Duration, tasks: usize, work: Duration) -> f64 {
+    let draw = move || {
+        let start = Instant::now();
+        let (mut frame, mut in_time) = (1, 0);
+        while FRAME * frame < last {
+            let due = FRAME * frame;
+            std::thread::sleep(due.saturating_sub(start.elapsed()));
+            let worked = thread_time();
+            while thread_time().saturating_sub(worked) < work {
+                std::hint::spin_loop();
+            }
+            let done = start.elapsed();
+            in_time += u32::from(done < due + FRAME);
+            // Frames that were missed meanwhile are not drawn.
+            frame = (done.as_micros() / FRAME.as_micros()) as u32 + 1;
+        }
+        f64::from(in_time)
+    };
+    let threads: Vec<_> = (0..tasks).map(|_| std::thread::spawn(draw)).collect();
+    let drawn: f64 = threads
+        .into_iter()
+        .map(|thread| thread.join().expect("it does not panic"))
+        .sum();
+    let due = last.as_micros() / FRAME.as_micros() - 1;
+    drawn * 100.0 / (due as f64 * tasks as f64)
+}
+
+/// Time that this thread had a processor.
+fn thread_time() -> Duration {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID);
+    time.map_or(Duration::ZERO, Into::into)
 }
 
 /// Each process makes more of its kind until the time is over, and ends itself then; how many there were at last.

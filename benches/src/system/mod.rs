@@ -4,12 +4,15 @@
 
 mod blk_queue;
 mod blk_readahead;
+mod cpu_sched;
 mod disk;
+mod irq_steer;
 mod load;
 mod mixed;
 mod pid_ns;
 mod proc_limits;
 mod slow_disk;
+mod veth;
 mod vm_maps;
 mod vm_writeback;
 
@@ -38,5 +41,11 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(vm_writeback::Log),
         Box::new(vm_writeback::Alone),
         Box::new(vm_writeback::InMemory),
+        Box::new(irq_steer::Flood),
+        Box::new(irq_steer::BusyReader),
+        Box::new(irq_steer::NothingWrong),
+        Box::new(cpu_sched::Frames),
+        Box::new(cpu_sched::Crowd),
+        Box::new(cpu_sched::NothingWrong),
     ]
 }

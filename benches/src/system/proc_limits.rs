@@ -194,7 +194,7 @@ impl Stage for Workers {
 }
 
 /// The program that runs loads, beside this one.
-fn load() -> Result<PathBuf> {
+pub(super) fn load() -> Result<PathBuf> {
     let load = daemon::binary()?.with_file_name("load");
     if load.is_file() {
         return Ok(load);

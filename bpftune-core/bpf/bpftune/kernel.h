@@ -152,8 +152,14 @@ struct in_device {
 
 struct net_device {
 	char name[16];
+	int ifindex;
 	possible_net_t nd_net;
 	struct in_device *ip_ptr;
+};
+
+struct napi_struct {
+	/* None where it is a processor's own queue. */
+	struct net_device *dev;
 };
 
 /* include/net/neighbour.h */
@@ -352,9 +358,22 @@ struct cred {
 	struct ucounts *ucounts;
 };
 
+/* kernel/sched/autogroup.h, kernel/sched/sched.h */
+struct autogroup;
+
+struct task_group {
+	struct task_group *parent;
+	struct autogroup *autogroup;
+};
+
 struct signal_struct {
 	int nr_threads;
 	unsigned int is_child_subreaper : 1;
+	struct autogroup *autogroup;
+};
+
+struct thread_info {
+	__u32 cpu;
 };
 
 /* include/linux/mm_types.h */
@@ -364,6 +383,10 @@ struct mm_struct {
 
 struct task_struct {
 	struct mm_struct *mm;
+	struct thread_info thread_info;
+	unsigned int flags;
+	unsigned int policy;
+	struct task_group *sched_task_group;
 	int pid;
 	int tgid;
 	struct task_struct *real_parent;

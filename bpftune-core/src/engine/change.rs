@@ -185,7 +185,7 @@ impl Engine {
         reason: &str,
     ) -> String {
         let verb = match new.direction_from(old) {
-            _ if up != down && new.as_word().is_some() => {
+            _ if up != down && new.numbers().is_empty() => {
                 if up == "raised" {
                     "set"
                 } else {

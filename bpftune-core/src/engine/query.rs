@@ -20,7 +20,7 @@ fn classic(name: &str) -> String {
 fn as_json(value: &str) -> Json {
     match value.parse::<Value>() {
         Ok(value) if value.numbers().len() == 1 => json!(value.last()),
-        Ok(value) if value.numbers().is_empty() => json!(value.as_word()),
+        Ok(value) if value.numbers().is_empty() => json!(value.to_string()),
         Ok(value) => json!(value.numbers()),
         Err(_) => json!(value),
     }

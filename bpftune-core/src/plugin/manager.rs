@@ -20,9 +20,8 @@ use super::{
     process::{Process, Program, halves},
     rule,
     sandbox::pick,
-    timer::Timer,
 };
-use crate::{Error, Result, bpf::HookStatus, engine::Registration};
+use crate::{Error, Result, bpf::HookStatus, engine::Registration, timer::Timer};
 
 /// After a change in a directory more may follow at once: files are copied, then made executable.
 const QUIET: Duration = Duration::from_millis(100);

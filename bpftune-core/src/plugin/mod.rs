@@ -25,7 +25,6 @@ mod sampler;
 pub mod sandbox;
 mod subscription;
 mod text;
-mod timer;
 mod trial;
 
 use std::{cell::RefCell, path::PathBuf};

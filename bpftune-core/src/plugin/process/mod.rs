@@ -44,9 +44,8 @@ use super::{
     limits::Budget,
     protocol::Hello,
     sandbox::{self, Cgroup, Spawned},
-    timer::Timer,
 };
-use crate::{Error, NetnsCookie, Proposal, Result, Signal, bpf::HookStatus};
+use crate::{Error, NetnsCookie, Proposal, Result, Signal, bpf::HookStatus, timer::Timer};
 
 /// How long a plugin may take to say hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);

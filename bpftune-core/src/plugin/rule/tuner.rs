@@ -16,8 +16,9 @@ use crate::{
     engine::Registration,
     learner::{Kind, Spec},
     netns::Namespaces,
-    plugin::{Context, Subscription, in_words, timer::Timer},
+    plugin::{Context, Subscription, in_words},
     psi,
+    timer::Timer,
     trial::Plan,
 };
 

@@ -94,13 +94,27 @@ pub(crate) fn command(difference: &Difference) -> String {
         ..
     } = difference;
     let quoted = |text: &str| text.replace('\'', r"'\''");
-    if sysctl::is_file(tunable) {
-        return format!("echo {after} > '{}'", quoted(tunable));
-    }
-    let (tunable, after) = sysctl::spelled(tunable, after);
-    let set = format!("sysctl -w {tunable}=\"{after}\"");
+    let set = if sysctl::is_file(tunable) {
+        // A set of processors is a mask in its file.
+        let text = after.parse().map(|value| sysctl::text_for(tunable, &value));
+        let after = text.unwrap_or_else(|_| after.clone());
+        format!("echo {after} > '{}'", quoted(tunable))
+    } else {
+        let (name, after) = sysctl::spelled(tunable, after);
+        format!("sysctl -w {name}=\"{after}\"")
+    };
     match place.as_str() {
+        _ if !sysctl::is_of_netns(tunable) => set,
         "host" => set,
+        // /sys shows the devices of a namespace only where it was mounted there.
+        path if path.starts_with('/') && sysctl::is_file(tunable) => {
+            let inside = format!("mount -t sysfs none /sys && {set}");
+            format!(
+                "nsenter --net='{}' unshare --mount sh -c '{}'",
+                quoted(path),
+                quoted(&inside)
+            )
+        }
         // A path; anything else is a namespace that no path led to.
         path if path.starts_with('/') => {
             format!("nsenter --net='{}' {set}", quoted(path))
@@ -136,6 +150,23 @@ mod tests {
         assert_eq!(
             scheduler,
             r"echo mq-deadline > '/sys/block/it'\''s!c0d0/queue/scheduler'"
+        );
+        let mask = |place: &str| {
+            command(&Difference {
+                tunable: "/sys/class/net/veth0/queues/rx-0/rps_cpus".into(),
+                netns: 1,
+                place: place.into(),
+                before: "cpus none".into(),
+                after: "cpus 0-1".into(),
+                by: None,
+            })
+        };
+        let set = "echo 00000003 > '/sys/class/net/veth0/queues/rx-0/rps_cpus'";
+        assert_eq!(mask("host"), set);
+        let inside = format!("mount -t sysfs none /sys && {set}").replace('\'', r"'\''");
+        assert_eq!(
+            mask("/run/netns/web"),
+            format!("nsenter --net='/run/netns/web' unshare --mount sh -c '{inside}'")
         );
         let share = command(&Difference {
             tunable: "vm.dirty_bytes".into(),

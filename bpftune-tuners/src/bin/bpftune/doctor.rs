@@ -49,7 +49,13 @@ fn exists(path: &str, why: &str) -> Option<String> {
 
 /// Why a hook may be off, and what helps.
 fn way_out(why: &str) -> &'static str {
-    if why.contains("CONFIG_DEBUG_INFO_BTF") {
+    // What a parameter lacks is said with its way out.
+    if [": boot with", "debugfs is not mounted: ", "no systemd"]
+        .iter()
+        .any(|way| why.contains(way))
+    {
+        "the rest works without it"
+    } else if why.contains("CONFIG_DEBUG_INFO_BTF") {
         "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as distributions build it"
     } else if why.contains("cgroup v2") {
         "mount it: mount -t cgroup2 none /sys/fs/cgroup. Until then others' writes are found by reading back"

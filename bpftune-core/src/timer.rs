@@ -12,11 +12,16 @@ use nix::sys::{
 
 use crate::{Error, Result};
 
+/// It sleeps: see [`Timer::set`].
 #[derive(Debug)]
-pub(super) struct Timer(TimerFd);
+pub struct Timer(TimerFd);
 
 impl Timer {
-    pub(super) fn new() -> Result<Timer> {
+    /// One that is never due.
+    ///
+    /// # Errors
+    /// Where the kernel has no room for it.
+    pub fn new() -> Result<Timer> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)
             .map(Timer)
@@ -24,18 +29,19 @@ impl Timer {
     }
 
     /// Readable when it is due.
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 
     /// Takes note that it was due.
-    pub(super) fn take(&self) {
+    pub fn take(&self) {
         // Fails only where it was set anew meanwhile.
         let _ = self.0.wait();
     }
 
     /// Due at the earliest of these, in a moment where that is past; never where there is none.
-    pub(super) fn set(&self, due: impl IntoIterator<Item = Instant>) {
+    pub fn set(&self, due: impl IntoIterator<Item = Instant>) {
         let set = match due.into_iter().min() {
             Some(at) => {
                 let left = at.saturating_duration_since(Instant::now());
@@ -46,7 +52,7 @@ impl Timer {
             None => self.0.unset(),
         };
         if let Err(errno) = set {
-            tracing::warn!("plugins: timerfd_settime: {errno}");
+            tracing::warn!("timerfd_settime: {errno}");
         }
     }
 }

@@ -1,0 +1,242 @@
+//! Programs that wake up often, beside a session that computes.
+
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Instant,
+};
+
+use super::{THROUGHPUT, proc_limits::load};
+use crate::{
+    Error, Result,
+    netns::Netns,
+    network::{HostValues, Kind, Scenario, Stage, Values, rest_of_second},
+};
+
+const TUNER: &str = "cpu-sched";
+
+/// What runs: `load jobs` in one session all the time, `load frames` in a new one each turn.
+#[derive(Clone, Copy)]
+struct Beside {
+    computing: &'static str,
+    /// Tasks of the session that wakes up, and what each of them works for a frame, microseconds.
+    tasks: &'static str,
+    work_us: &'static str,
+}
+
+struct Desk {
+    beside: Beside,
+    computing: Option<Child>,
+    _host: HostValues,
+}
+
+impl Desk {
+    /// Sessions are not parted, as where somebody switched autogroups off.
+    fn stage(beside: Beside) -> Result<Box<dyn Stage>> {
+        let mut host = HostValues::default();
+        host.set("kernel.sched_autogroup_enabled", "0")?;
+        Ok(Box::new(Desk {
+            beside,
+            computing: None,
+            _host: host,
+        }))
+    }
+}
+
+/// `load` in a session of its own.
+fn session(words: &[&str]) -> Result<Command> {
+    let mut command = Command::new("setsid");
+    command.arg("--wait").arg(load()?).args(words);
+    Ok(command)
+}
+
+impl Stage for Desk {
+    fn places(&self) -> Vec<&Netns> {
+        Vec::new()
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        let mut jobs = session(&["jobs", self.beside.computing])?;
+        // It ends with its standard input.
+        jobs.stdin(Stdio::piped()).stdout(Stdio::null());
+        let started = jobs.spawn();
+        self.computing = Some(started.map_err(Error::doing("cannot start setsid(1)"))?);
+        Ok(())
+    }
+
+    fn turn(&mut self) -> Result<f64> {
+        let start = Instant::now();
+        let Beside { tasks, work_us, .. } = self.beside;
+        let mut frames = session(&["frames", "1000", tasks, work_us])?;
+        let output = frames
+            .stdin(Stdio::null())
+            .output()
+            .map_err(Error::doing("cannot start setsid(1)"))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        rest_of_second(start);
+        text.trim()
+            .parse()
+            .map_err(|_| Error::other("load frames gave no figure", text))
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        if let Some(mut computing) = self.computing.take() {
+            drop(computing.stdin.take());
+            let _ = computing.wait();
+        }
+    }
+}
+
+fn needs() -> Option<&'static str> {
+    let autogroup = Path::new("/proc/sys/kernel/sched_autogroup_enabled");
+    if !autogroup.exists() {
+        return Some("this kernel has no autogroups (CONFIG_SCHED_AUTOGROUP)");
+    }
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    in_a_group(&groups).then_some("in a control group of its own, so no session is an autogroup")
+}
+
+/// Whether processors are given out by control groups here (cgroups(7)): then those decide.
+fn in_a_group(groups: &str) -> bool {
+    groups.lines().any(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next().unwrap_or_default(), fields.next());
+        let given = controllers.split(',').any(|name| name == "cpu");
+        given && path.is_some_and(|path| path != "/")
+    })
+}
+
+const IN_TIME: (&str, &str) = ("frames finished in time", "%");
+
+/// Fifty frames a second, 5 ms of work each, beside 16 jobs of a build in another session.
+pub(super) struct Frames;
+
+impl Scenario for Frames {
+    fn tuner(&self) -> &'static str {
+        TUNER
+    }
+    fn name(&self) -> &'static str {
+        "50 frames a second beside a build of 16 jobs"
+    }
+    fn metric(&self) -> (&'static str, &'static str) {
+        IN_TIME
+    }
+    fn by_hand(&self) -> Values {
+        &[("kernel.sched_autogroup_enabled", "1")]
+    }
+    fn tuned(&self) -> (&'static str, Values) {
+        THROUGHPUT
+    }
+    fn host_wide(&self) -> bool {
+        true
+    }
+    fn turns(&self) -> usize {
+        4
+    }
+    fn turns_on(&self) -> usize {
+        12
+    }
+    fn missing(&self) -> Option<&'static str> {
+        needs()
+    }
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        Desk::stage(Beside {
+            computing: "16",
+            tasks: "1",
+            work_us: "5000",
+        })
+    }
+}
+
+/// Eight tasks of one session that need more than its half would be, beside six jobs of another one: parting the
+/// sessions would help those six, and whoever else wakes up.
+pub(super) struct Crowd;
+
+impl Scenario for Crowd {
+    fn tuner(&self) -> &'static str {
+        TUNER
+    }
+    fn kind(&self) -> Kind {
+        Kind::Trap
+    }
+    fn name(&self) -> &'static str {
+        "8 tasks with frames in one session"
+    }
+    fn metric(&self) -> (&'static str, &'static str) {
+        IN_TIME
+    }
+    fn by_hand(&self) -> Values {
+        &[]
+    }
+    fn host_wide(&self) -> bool {
+        true
+    }
+    fn turns(&self) -> usize {
+        10
+    }
+    fn turns_on(&self) -> usize {
+        18
+    }
+    fn missing(&self) -> Option<&'static str> {
+        needs()
+    }
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        Desk::stage(Beside {
+            computing: "6",
+            tasks: "8",
+            work_us: "2500",
+        })
+    }
+}
+
+/// The same frames beside one job: there is a processor for each.
+pub(super) struct NothingWrong;
+
+impl Scenario for NothingWrong {
+    fn tuner(&self) -> &'static str {
+        TUNER
+    }
+    fn kind(&self) -> Kind {
+        Kind::NothingWrong
+    }
+    fn name(&self) -> &'static str {
+        "50 frames a second beside one job"
+    }
+    fn metric(&self) -> (&'static str, &'static str) {
+        IN_TIME
+    }
+    fn by_hand(&self) -> Values {
+        &[]
+    }
+    fn host_wide(&self) -> bool {
+        true
+    }
+    fn missing(&self) -> Option<&'static str> {
+        needs()
+    }
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        Desk::stage(Beside {
+            computing: "1",
+            tasks: "1",
+            work_us: "5000",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_that_give_out_processors_are_known() {
+        for (groups, wanted) in [
+            ("1:cpu:/\n0::/\n", false),
+            ("4:memory:/x\n1:cpu,cpuacct:/user.slice\n", true),
+            ("5:cpuset:/x\n0::/user.slice\n", false),
+        ] {
+            assert_eq!(in_a_group(groups), wanted, "{groups:?}");
+        }
+    }
+}

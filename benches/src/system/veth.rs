@@ -1,0 +1,71 @@
+//! Two namespaces with a pair of virtual Ethernet devices between them, as containers have.
+
+use std::{net::Ipv4Addr, process::Command};
+
+use bpftune_core::Cpus;
+
+use crate::{Error, Result, netns::Netns};
+
+/// The pair. Devices go with their namespaces.
+pub(super) struct Pair {
+    pub(super) near: Netns,
+    pub(super) far: Netns,
+}
+
+impl Pair {
+    /// The device in each of them.
+    pub(super) const DEVICE: &str = "veth0";
+    pub(super) const NEAR: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
+    pub(super) const FAR: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 2);
+
+    pub(super) fn new() -> Result<Pair> {
+        let pair = Pair {
+            near: Netns::new()?,
+            far: Netns::new()?,
+        };
+        let far = pair.far.path();
+        let mut link = pair.near.command("ip");
+        link.args([
+            "link",
+            "add",
+            Self::DEVICE,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            Self::DEVICE,
+        ]);
+        done(link.arg("netns").arg(far))?;
+        for (netns, address) in [(&pair.near, Self::NEAR), (&pair.far, Self::FAR)] {
+            let address = format!("{address}/24");
+            let device = Self::DEVICE;
+            done(
+                netns
+                    .command("ip")
+                    .args(["address", "add", &address, "dev", device]),
+            )?;
+            done(netns.command("ip").args(["link", "set", device, "up"]))?;
+        }
+        Ok(pair)
+    }
+
+    /// Has packets that arrive in the far namespace handled by these processors.
+    pub(super) fn steer(&self, to: &Cpus) -> Result<()> {
+        let file = format!("/sys/class/net/{}/queues/rx-0/rps_cpus", Self::DEVICE);
+        let script = format!("mount -t sysfs none /sys && echo {} >{file}", to.mask());
+        let mut unshare = self.far.command("unshare");
+        done(unshare.args(["--mount", "sh", "-c", &script]))
+    }
+}
+
+/// Runs a command to its end.
+pub(super) fn done(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command
+        .status()
+        .map_err(Error::doing(format!("cannot start {name}")))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::other(format!("{name} failed"), status))
+}

@@ -1,0 +1,190 @@
+use bpftune_core::{Figure, trial::Action};
+
+use super::*;
+use crate::testing::{HOST, Recorded, at, targets, trial};
+
+/// A host whose kernel has both parameters.
+fn view(autogroup: i64, slice: i64) -> Recorded {
+    Recorded::new(&[
+        (AUTOGROUP, HOST, &[autogroup]),
+        (BASE_SLICE, HOST, &[slice]),
+    ])
+}
+
+/// Of a hundred wake-ups so many waited for long, behind their own session and behind others.
+fn waits(own: f64, others: f64) -> Signal {
+    Signal {
+        scenario: WAITS.into(),
+        netns: HOST,
+        subject: "editor".into(),
+        count: 1,
+        figures: [
+            ("woken", 100.0),
+            ("behind_own", own),
+            ("behind_others", others),
+            ("mean", 6.5),
+            ("longest", 31.0),
+        ]
+        .map(|(name, value)| Figure::new(name, value, ""))
+        .into(),
+    }
+}
+
+/// Waits of a hundred wake-ups in each window: the mean in ms, and how many over 50 ms; without the change and with it.
+#[derive(Clone, Copy)]
+struct Waited {
+    mean: [f64; 2],
+    very_long: [f64; 2],
+    /// Only each third window has load; else nobody waits.
+    by_turns: bool,
+}
+
+const GAIN: Waited = Waited {
+    mean: [7.0, 0.5],
+    very_long: [1.0, 0.0],
+    by_turns: false,
+};
+
+fn tried(tuner: &CpuSched, to: &str, waited: Waited) -> (Record, Action) {
+    let (record, action) = trial(tuner.trial(AUTOGROUP), |counter, with, window| {
+        let noise = 1.0 + (window * 7 % 5) as f64 * 0.01;
+        let of = |rates: [f64; 2]| {
+            let load = !waited.by_turns || window % 3 == 0;
+            rates[usize::from(with)] * noise * f64::from(u8::from(load))
+        };
+        match counter {
+            Counter::Own(name) if name == WOKEN => 100.0,
+            Counter::Own(name) if name == WAITED => of(waited.mean) * 100.0,
+            Counter::Own(name) if name == VERY_LONG => of(waited.very_long),
+            _ => 0.0,
+        }
+    });
+    let value_with = to.to_owned();
+    (
+        Record {
+            value_with,
+            ..record
+        },
+        action,
+    )
+}
+
+#[test]
+fn sessions_are_parted_where_others_are_in_the_way() {
+    let wanted = CpuSched::default().on_signal(&waits(5.0, 40.0), &view(0, 3_000_000));
+    assert_eq!(targets(&wanted), [(AUTOGROUP, 1)]);
+    assert!(wanted[0].reason.contains("editor"), "{}", wanted[0].reason);
+    assert_eq!(
+        CpuSched::default().on_signal(&waits(5.0, 40.0), &view(1, 3_000_000)),
+        [],
+        "they are parted"
+    );
+}
+
+#[test]
+fn turns_get_shorter_within_a_session() {
+    for (now, wanted) in [(4_000_000, 2_000_000), (1_400_000, 1_000_000)] {
+        let found = CpuSched::default().on_signal(&waits(40.0, 5.0), &view(0, now));
+        assert_eq!(targets(&found), [(BASE_SLICE, wanted)]);
+    }
+    for shortest in [SHORTEST_NS, 700_000] {
+        let found = CpuSched::default().on_signal(&waits(40.0, 5.0), &view(0, shortest));
+        assert_eq!(found, [], "{shortest}");
+    }
+}
+
+#[test]
+fn what_a_kernel_lacks_is_not_asked_for() {
+    let nothing = Recorded::new(&[]);
+    for signal in [waits(40.0, 5.0), waits(5.0, 40.0)] {
+        assert_eq!(CpuSched::default().on_signal(&signal, &nothing), []);
+    }
+    // As under lockdown: one of them is there, and no substitute for the other.
+    let one = Recorded::new(&[(AUTOGROUP, HOST, &[0])]);
+    assert_eq!(CpuSched::default().on_signal(&waits(40.0, 5.0), &one), []);
+}
+
+#[test]
+fn some_long_waits_are_normal() {
+    let mut tuner = CpuSched::default();
+    assert_eq!(tuner.on_signal(&waits(0.0, 11.0), &view(0, 3_000_000)), []);
+    let mut torn = waits(0.0, 40.0);
+    torn.figures.truncate(2);
+    assert_eq!(tuner.on_signal(&torn, &view(0, 3_000_000)), []);
+    let other = Signal {
+        scenario: "another".into(),
+        ..waits(0.0, 40.0)
+    };
+    assert_eq!(tuner.on_signal(&other, &view(0, 3_000_000)), []);
+}
+
+/// Builds that come and go, each for seconds: it tempts to switch with each of them.
+#[test]
+fn periodic_load_does_not_make_it_flap() {
+    let by_turns = |mean| Waited {
+        mean,
+        by_turns: true,
+        ..GAIN
+    };
+    for (waited, outcome) in [
+        (GAIN, Outcome::Better),
+        (by_turns([7.0, 0.5]), Outcome::Unclear),
+        (by_turns([7.0, 7.0]), Outcome::Unclear),
+    ] {
+        let (mut tuner, mut view) = (CpuSched::default(), view(0, 3_000_000));
+        let mut changes = Vec::new();
+        for second in (0..300).filter(|second| second % 20 < 5) {
+            let wanted = tuner.on_signal(&waits(2.0, 40.0), &view);
+            view.apply(&wanted);
+            changes.extend(wanted.iter().map(|proposal| proposal.target.last()));
+            if second == 4 {
+                let (record, action) = tried(&tuner, "1", waited);
+                assert_eq!(record.outcome, outcome);
+                tuner.tried(&at(AUTOGROUP, HOST), &record);
+                if action == Action::Reverted {
+                    view.values.insert(at(AUTOGROUP, HOST), 0.into());
+                }
+            }
+        }
+        assert_eq!(changes, [1], "once, and at most once back");
+        let kept = view.values[&at(AUTOGROUP, HOST)].last() == 1;
+        assert_eq!(kept, outcome == Outcome::Better);
+    }
+}
+
+/// Most programs wait half as long, and one in ten of a large session longer than anybody bears.
+#[test]
+fn a_shorter_wait_for_many_is_taken_back_where_some_wait_much_longer() {
+    let torn = Waited {
+        mean: [7.0, 3.5],
+        very_long: [0.0, 10.0],
+        ..GAIN
+    };
+    let (mut tuner, view) = (CpuSched::default(), view(0, 3_000_000));
+    assert_eq!(tuner.on_signal(&waits(2.0, 40.0), &view).len(), 1);
+    let (record, action) = tried(&tuner, "1", torn);
+    assert_eq!((record.outcome, action), (Outcome::Worse, Action::Reverted));
+    tuner.tried(&at(AUTOGROUP, HOST), &record);
+    assert_eq!(tuner.on_signal(&waits(2.0, 40.0), &view), []);
+    // The other parameter is another question.
+    assert_eq!(tuner.on_signal(&waits(40.0, 2.0), &view).len(), 1);
+}
+
+#[test]
+fn each_length_of_turns_is_tried_once() {
+    let (mut tuner, mut view) = (CpuSched::default(), view(1, 8_000_000));
+    let wanted = tuner.on_signal(&waits(40.0, 0.0), &view);
+    view.apply(&wanted);
+    let (better, _) = tried(&tuner, "4000000", GAIN);
+    tuner.tried(&at(BASE_SLICE, HOST), &better);
+    let wanted = tuner.on_signal(&waits(40.0, 0.0), &view);
+    assert_eq!(targets(&wanted), [(BASE_SLICE, 2_000_000)]);
+    let same = Waited {
+        mean: [7.0, 7.0],
+        ..GAIN
+    };
+    let (same, action) = tried(&tuner, "2000000", same);
+    assert_eq!(action, Action::Reverted);
+    tuner.tried(&at(BASE_SLICE, HOST), &same);
+    assert_eq!(tuner.on_signal(&waits(40.0, 0.0), &view), []);
+}

@@ -1,0 +1,31 @@
+//! `irq-steer`: where one processor takes in all packets of a device while others have nothing to do, they share the work.
+//!
+//! | signal | changes |
+//! |---|---|
+//! | a processor is busy with packets of a device that has one receive queue, and another one idles | `/sys/class/net/*/queues/rx-0/rps_cpus`, where it is empty |
+//!
+//! Only what a trial finds better stays. Processors that are isolated are never among them, nor those of another memory node.
+
+mod load;
+mod places;
+mod rules;
+mod source;
+
+use bpftune_core::{Result, engine::Registration};
+
+pub use self::{rules::IrqSteer, source::IrqSteerSource};
+
+/// Its name.
+pub const NAME: &str = "irq-steer";
+
+/// Loads its hooks.
+///
+/// # Errors
+/// Where the ring buffer cannot be made; refused hooks are no error.
+pub fn load() -> Result<Registration> {
+    let places = places::of_host();
+    Ok(Registration {
+        source: Box::new(IrqSteerSource::new(places.clone())?),
+        tuner: Box::new(IrqSteer::new(places)),
+    })
+}

@@ -1,0 +1,241 @@
+//! From the BPF programs' events to signals, and what a device took in on trial.
+
+use std::{
+    collections::HashMap,
+    fs,
+    os::fd::BorrowedFd,
+    time::{Duration, Instant},
+};
+
+use bpftune_core::{
+    Cpus, Figure, NetnsCookie, Result, Signal, Source,
+    bpf::{EventHeader, Feed, Fields, HookStatus, Scenarios},
+    netns::Namespaces,
+};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, num_possible_cpus};
+
+use super::{
+    load::Load,
+    rules::{ONE_SIDED, PACKETS, one_sided},
+};
+
+const SCENARIOS: Scenarios = &[(1, "taken-in")];
+
+/// So long after its last signal a device is the one of its namespace that a trial may be about.
+const FOCUS: Duration = Duration::from_secs(10);
+
+/// The hooks of `irq_steer.bpf.c`.
+pub struct IrqSteerSource {
+    feed: Feed,
+    lanes: Option<MapHandle>,
+    cpus: u32,
+    places: Vec<Cpus>,
+    load: Load,
+    /// Of each namespace the device that is looked at now, until when: figures are of one device.
+    focus: HashMap<NetnsCookie, (Device, Instant)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Device {
+    ifindex: u32,
+    name: String,
+}
+
+/// `struct irq_steer_event` after its head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Taken {
+    device: Device,
+    cpu: u32,
+    packets: u32,
+    over_ms: u32,
+}
+
+impl Taken {
+    fn parse(body: &[u8]) -> Option<Taken> {
+        let body = Fields(body);
+        Some(Taken {
+            device: Device {
+                ifindex: body.u32(0)?,
+                name: body.text(16, 16)?,
+            },
+            cpu: body.u32(4)?,
+            packets: body.u32(8)?,
+            over_ms: body.u32(12)?,
+        })
+    }
+
+    fn per_second(&self) -> f64 {
+        f64::from(self.packets) * 1000.0 / f64::from(self.over_ms.max(1))
+    }
+}
+
+/// `struct lane`.
+fn lane(netns: NetnsCookie, ifindex: u32, cpu: u32) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&netns.0.to_ne_bytes());
+    key[8..12].copy_from_slice(&ifindex.to_ne_bytes());
+    key[12..].copy_from_slice(&cpu.to_ne_bytes());
+    key
+}
+
+impl IrqSteerSource {
+    pub(super) fn new(places: Vec<Cpus>) -> Result<IrqSteerSource> {
+        let object = include_bytes!(concat!(env!("OUT_DIR"), "/irq_steer.bpf.o"));
+        let feed = Feed::load(super::NAME, object, SCENARIOS)?;
+        Ok(IrqSteerSource {
+            lanes: feed.hooks().map("lanes"),
+            cpus: num_possible_cpus().map_or(1, |cpus| cpus as u32),
+            feed,
+            places,
+            load: Load::default(),
+            focus: HashMap::new(),
+        })
+    }
+
+    fn signal(&mut self, head: &EventHeader, taken: Taken, now: Instant) -> Option<Signal> {
+        let netns = head.netns();
+        let share = self.load.of(taken.cpu)?;
+        let place = self.places.iter().find(|place| place.contains(taken.cpu))?;
+        let others = place.iter().filter(|cpu| *cpu != taken.cpu);
+        let spare = others
+            .filter_map(|cpu| self.load.of(cpu))
+            .map(|share| share.idle)
+            .fold(0.0, f64::max);
+        if !one_sided(share.softirq, share.idle, spare) || !self.looks_at(netns, &taken.device, now)
+        {
+            return None;
+        }
+        Some(Signal {
+            scenario: ONE_SIDED.into(),
+            netns,
+            count: head.count,
+            figures: vec![
+                Figure::new("cpu", taken.cpu.into(), ""),
+                Figure::new("packets", taken.per_second(), "/s"),
+                Figure::new("softirq", share.softirq, "of its time"),
+                Figure::new("idle", share.idle, "of its time"),
+                Figure::new("spare", spare, "of another one's time"),
+            ],
+            subject: taken.device.name,
+        })
+    }
+
+    /// Whether a device may be heard now; then it is the one whose packets are counted.
+    fn looks_at(&mut self, netns: NetnsCookie, device: &Device, now: Instant) -> bool {
+        self.focus.retain(|_, (_, until)| *until > now);
+        let (focus, until) = self
+            .focus
+            .entry(netns)
+            .or_insert_with(|| (device.clone(), now));
+        if focus != device {
+            return false;
+        }
+        *until = now + FOCUS;
+        true
+    }
+}
+
+impl Source for IrqSteerSource {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.feed.fd()
+    }
+
+    fn drain(&mut self, _: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
+        let events = self.feed.drain()?;
+        if events.is_empty() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        self.load
+            .look(now, || fs::read_to_string("/proc/stat").unwrap_or_default());
+        for (_, head, body) in events {
+            if let Some(taken) = Taken::parse(&body) {
+                out.extend(self.signal(&head, taken, now));
+            }
+        }
+        Ok(())
+    }
+
+    fn hooks(&self) -> &[HookStatus] {
+        self.feed.status()
+    }
+
+    fn figure(&mut self, netns: NetnsCookie, name: &str) -> Option<f64> {
+        let (device, _) = self.focus.get(&netns)?;
+        let lanes = self.lanes.as_ref().filter(|_| name == PACKETS)?;
+        let mut packets = 0;
+        for cpu in 0..self.cpus {
+            let key = lane(netns, device.ifindex, cpu);
+            if let Some(lane) = lanes.lookup(&key, MapFlags::ANY).ok()? {
+                packets += Fields(&lane).u64(16)?;
+            }
+        }
+        Some(packets as f64)
+    }
+
+    fn map_bytes(&self) -> u64 {
+        self.feed.map_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn parses_any_bytes_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..48)) {
+            if let Some(taken) = Taken::parse(&bytes) {
+                let _ = taken.per_second();
+            }
+        }
+    }
+
+    #[test]
+    fn parses_an_event() {
+        let mut body = Vec::new();
+        for number in [7u32, 1, 9000, 1500] {
+            body.extend(number.to_ne_bytes());
+        }
+        body.extend(*b"veth0\0\0\0\0\0\0\0\0\0\0\0");
+        let taken = Taken::parse(&body).unwrap();
+        assert_eq!((taken.device.ifindex, taken.cpu), (7, 1));
+        assert_eq!(taken.device.name, "veth0");
+        assert_eq!(taken.per_second(), 6000.0);
+        assert_eq!(Taken::parse(&body[..31]), None);
+    }
+
+    #[test]
+    fn mirrors_the_program() {
+        let program = include_str!("irq_steer.bpf.c");
+        let fields = |name: &str| -> Vec<String> {
+            let body = program.split_once(&format!("struct {name} {{")).unwrap().1;
+            body.lines()
+                .map(str::trim)
+                .take_while(|line| *line != "};")
+                .filter_map(|line| Some(line.strip_suffix(';')?.to_owned()))
+                .collect()
+        };
+        assert_eq!(
+            fields("irq_steer_event")[1..],
+            [
+                "__u32 ifindex",
+                "__u32 cpu",
+                "__u32 packets",
+                "__u32 over_ms",
+                "char device[16]"
+            ]
+        );
+        assert_eq!(
+            fields("lane"),
+            ["__u64 netns_cookie", "__u32 ifindex", "__u32 cpu"]
+        );
+        assert_eq!(
+            fields("packets"),
+            ["__u64 since_ns", "__u64 now", "__u64 total"]
+        );
+        assert_eq!(lane(NetnsCookie(1), 2, 3)[8], 2);
+    }
+}
