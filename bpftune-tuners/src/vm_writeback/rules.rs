@@ -214,14 +214,14 @@ impl VmWriteback {
         if seen.backlog > seen.limit * 1.2 || seen.backlog < want * 1.5 {
             return None;
         }
-        let (tunable, now, want) = if seen.held >= BOUND {
-            (DIRTY, seen.limit, want)
+        let (tunable, now, target) = if seen.held >= BOUND {
+            // Writers are held until what is above the limit was written.
+            (DIRTY, seen.limit, want.max(seen.limit / STEP))
         } else if self.calm >= CALM {
             (BACKGROUND, seen.background, want / 2.0)
         } else {
             return None;
         };
-        let target = want.max(now / STEP);
         let knob = knob(tunable, view);
         view.value(&knob)?;
         (target < now * WORTH).then(|| Proposal::gain(knob, whole(target), seen.reason()))

@@ -77,7 +77,7 @@ fn what_waits_below_the_limit_is_written_earlier() {
         assert!(tuner.on_signal(&calm, &view).is_empty());
     }
     let proposals = tuner.on_signal(&calm, &view);
-    assert_eq!(targets(&proposals), [(BACKGROUND, 144 * MIB)]);
+    assert_eq!(targets(&proposals), [(BACKGROUND, 8 * MIB)]);
 }
 
 #[test]
