@@ -316,7 +316,7 @@ impl Scenario for Alone {
     }
 }
 
-/// A program that works on the same 240 MiB over and over, so that the disk has to write all the time, and a log that waits for
+/// A program that works on the same 144 MiB over and over, so that the disk has to write all the time, and a log that waits for
 /// it. Writing that begins earlier, as the log's fate suggests, helps neither.
 pub(super) struct InMemory;
 
@@ -347,9 +347,9 @@ impl Scenario for InMemory {
     }
     fn stage(&self) -> Result<Box<dyn Stage>> {
         let load = Load {
-            // Less than may wait, more than where writing begins. Pages that are written anew while the disk writes them
-            // count twice.
-            bytes: 240 << 20,
+            // More than where writing begins. Pages that are written anew while the disk writes them count twice, and
+            // that is still less than where writers are held: 320 MiB, the middle of both limits.
+            bytes: 144 << 20,
             pause: Duration::from_millis(4),
             syncs: true,
             measures_syncs: false,
