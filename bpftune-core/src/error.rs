@@ -181,7 +181,7 @@ impl Error {
     }
 
     /// For `map_err` on system calls.
-    pub(crate) fn system<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Error {
+    pub fn system<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Error {
         let what = what.into();
         move |source| Error::System {
             what,

@@ -363,4 +363,44 @@ mod tests {
         assert_eq!(report.restored, [(knob.clone(), old.clone())]);
         assert_eq!(sysctl::read(&mut namespaces, &knob).unwrap(), old);
     }
+
+    /// `vm.dirty_background_bytes` of 0 means that the share holds, and cannot be written.
+    #[test]
+    fn a_share_of_memory_comes_back_after_a_kill() {
+        let mut namespaces = Namespaces::new().unwrap();
+        let knob = Knob {
+            tunable: "vm.dirty_background_bytes".into(),
+            netns: namespaces.own(),
+        };
+        let bytes = Value::from(64 << 20);
+        let before = sysctl::read(&mut namespaces, &knob).ok();
+        let Some(before) = before.filter(|before| sysctl::percent(before).is_some()) else {
+            eprintln!("SKIP: no share of memory holds here");
+            return;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal
+            .intend(&NewDecision {
+                tuner: "test",
+                scenario: "test",
+                knob: &knob,
+                place: "host",
+                old: &before,
+                new: &bytes,
+                reason: "",
+                signal: None,
+                reverts: None,
+            })
+            .unwrap();
+        if let Err(error) = sysctl::write(&mut namespaces, &knob, &bytes) {
+            eprintln!("SKIP: it may not be written: {error}");
+            return;
+        }
+        drop(journal);
+        let mut journal = Journal::open(dir.path()).unwrap();
+        let report = restore(&mut journal, &mut namespaces).unwrap();
+        assert_eq!(report.restored, [(knob.clone(), before.clone())]);
+        assert_eq!(sysctl::read(&mut namespaces, &knob).unwrap(), before);
+    }
 }

@@ -6,13 +6,15 @@
 //! ("/sys/class/net/eth0/queues/rx-0/rps_cpus"), which belong to the device's namespace.
 
 mod sysfs;
+mod twin;
 
 use std::{
     io::{self, Read, Write},
-    path::{Component, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use self::sysfs::Sysfs;
+pub use self::twin::{are_one, meant, percent, spelled};
 use crate::{Cpus, Error, Knob, Result, Value, netns::Namespaces};
 
 /// The only place where names with a leading slash may lead.
@@ -112,6 +114,18 @@ pub fn read(namespaces: &mut Namespaces, knob: &Knob) -> Result<Value> {
     })
 }
 
+/// A parameter's text, in the spelling that holds.
+fn in_force(sysfs: &Sysfs, name: &str, file: &Path) -> io::Result<String> {
+    let shown = sysfs.open(file, false).and_then(text)?;
+    match twin::share_of(name) {
+        Some(share) if shown.trim() == "0" => {
+            let percent = sysfs.open(&path(share), false).and_then(text)?;
+            Ok(twin::word(&percent))
+        }
+        _ => Ok(shown),
+    }
+}
+
 /// A sysctl's text. The kernel gives all of it to one read(2) that has room, and nothing to the next; asking for the
 /// file's size and for its end would cost as much again.
 fn text(mut file: impl Read) -> io::Result<String> {
@@ -141,7 +155,7 @@ pub fn words(namespaces: &mut Namespaces, knob: &Knob) -> Result<String> {
     let own = is_own(namespaces, knob);
     let read = || {
         let sysfs = Sysfs::of(own)?;
-        let read = sysfs.open(&file, false).and_then(text);
+        let read = in_force(&sysfs, &knob.tunable, &file);
         Ok(read.map_err(|error| (sysfs.is_gone(&file, &error), error)))
     };
     match namespaces.within(knob.netns, read)?.map_err(unreadable)? {
@@ -167,8 +181,9 @@ pub fn write(namespaces: &mut Namespaces, knob: &Knob, value: &Value) -> Result<
         netns: knob.netns,
         source,
     };
-    let file = checked(&knob.tunable).map_err(refused)?;
     let (own, text) = (is_own(namespaces, knob), text_for(&knob.tunable, value));
+    let (name, text) = spelled(&knob.tunable, &text);
+    let file = checked(name).map_err(refused)?;
     // One write(2) call: the kernel takes a row of numbers whole or not at all.
     namespaces
         .within(knob.netns, || {
@@ -251,6 +266,26 @@ mod tests {
         };
         let error = read(&mut namespaces, &knob).unwrap_err().to_string();
         assert!(error.contains("net.ipv4.no_such"), "{error}");
+    }
+
+    /// A share of memory of the host, put back by its own name.
+    #[test]
+    fn bytes_that_were_never_set_are_put_back() {
+        let mut namespaces = Namespaces::new().unwrap();
+        let knob = knob(&namespaces, "vm.dirty_bytes");
+        let Ok(before) = read(&mut namespaces, &knob) else {
+            eprintln!("SKIP: no vm.dirty_bytes here");
+            return;
+        };
+        let bytes = Value::from(1 << 30);
+        if before.as_word().is_none() || write(&mut namespaces, &knob, &bytes).is_err() {
+            eprintln!("SKIP: bytes are set already, or may not be written");
+            return;
+        }
+        let there = read(&mut namespaces, &knob).unwrap();
+        write(&mut namespaces, &knob, &before).unwrap();
+        assert_eq!(there, bytes);
+        assert_eq!(read(&mut namespaces, &knob).unwrap(), before);
     }
 
     fn knob(namespaces: &Namespaces, tunable: &str) -> Knob {

@@ -39,6 +39,10 @@ pub mod tcp_ports;
 mod testing;
 #[cfg(feature = "udp-buffer")]
 pub mod udp_buffer;
+#[cfg(feature = "vm-maps")]
+pub mod vm_maps;
+#[cfg(feature = "vm-writeback")]
+pub mod vm_writeback;
 
 use bpftune_core::{Result, Tuner, engine::Registration};
 
@@ -79,6 +83,10 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
         Box::<tcp_ports::TcpPorts>::default(),
         #[cfg(feature = "udp-buffer")]
         Box::<udp_buffer::UdpBuffer>::default(),
+        #[cfg(feature = "vm-maps")]
+        Box::<vm_maps::VmMaps>::default(),
+        #[cfg(feature = "vm-writeback")]
+        Box::<vm_writeback::VmWriteback>::default(),
     ]
 }
 
@@ -114,4 +122,8 @@ pub const ALL: &[(&str, Load)] = &[
     (tcp_ports::NAME, tcp_ports::load),
     #[cfg(feature = "udp-buffer")]
     (udp_buffer::NAME, udp_buffer::load),
+    #[cfg(feature = "vm-maps")]
+    (vm_maps::NAME, vm_maps::load),
+    #[cfg(feature = "vm-writeback")]
+    (vm_writeback::NAME, vm_writeback::load),
 ];

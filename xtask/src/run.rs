@@ -35,6 +35,7 @@ const SYSTEM: &[&str] = &[
     "cpu-sched",
     "irq-steer",
     "proc-limits",
+    "vm-writeback",
 ];
 
 /// A program of the lab crate, told where the daemon is.

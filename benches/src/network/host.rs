@@ -1,29 +1,21 @@
 //! Values of the whole host, for as long as a run lasts.
 
-use std::{fs, path::PathBuf};
+use std::{fs, io};
+
+use bpftune_core::{Knob, netns::Namespaces, sysctl};
 
 use crate::{Error, Result};
 
 /// What was written, with what was there before; put back on drop, the last first.
 #[derive(Debug, Default)]
 pub struct HostValues {
-    before: Vec<(PathBuf, String)>,
+    before: Vec<(String, String)>,
 }
 
-impl HostValues {
-    /// Writes a sysctl of the host, or a file of sysfs where the name begins with a slash.
-    ///
-    /// # Errors
-    /// Where the host has no such parameter, or the kernel refuses the value.
-    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
-        let path = bpftune_core::sysctl::path(name);
-        let failed = |what: &str| format!("cannot {what} {name} of the host");
-        let shown = fs::read_to_string(&path).map_err(Error::doing(failed("read")))?;
-        let before = chosen(&shown).to_owned();
-        fs::write(&path, value).map_err(Error::doing(failed("write")))?;
-        self.before.push((path, before));
-        Ok(())
-    }
+/// A value by the name that takes its spelling.
+fn write(name: &str, value: &str) -> io::Result<()> {
+    let (name, value) = sysctl::spelled(name, value);
+    fs::write(sysctl::path(name), value)
 }
 
 /// Of "none [mq-deadline] kyber" the one in brackets; all of any other text.
@@ -34,15 +26,33 @@ fn chosen(text: &str) -> &str {
     inside.map_or(text, |(word, _)| word)
 }
 
+impl HostValues {
+    /// Writes a sysctl of the host, or a file of sysfs where the name begins with a slash.
+    ///
+    /// # Errors
+    /// Where the host has no such parameter, or the kernel refuses the value.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+        let failed = |what: &str| format!("cannot {what} {name} of the host");
+        let before = Namespaces::new()
+            .and_then(|mut namespaces| {
+                let netns = namespaces.own();
+                let tunable = name.to_owned();
+                sysctl::words(&mut namespaces, &Knob { tunable, netns })
+            })
+            .map_err(|error| Error::other(failed("read"), error))?;
+        write(name, value).map_err(Error::doing(failed("write")))?;
+        self.before
+            .push((name.to_owned(), chosen(&before).to_owned()));
+        Ok(())
+    }
+}
+
 impl Drop for HostValues {
     fn drop(&mut self) {
-        for (path, before) in self.before.drain(..).rev() {
-            if let Err(error) = fs::write(&path, before.trim()) {
-                eprintln!(
-                    "cannot put {} back to {}: {error}",
-                    path.display(),
-                    before.trim()
-                );
+        for (name, before) in self.before.drain(..).rev() {
+            let before = before.trim();
+            if let Err(error) = write(&name, before) {
+                eprintln!("cannot put {name} back to {before}: {error}");
             }
         }
     }
@@ -56,6 +66,25 @@ mod tests {
     fn of_a_choice_the_word_in_brackets_is_put_back() {
         assert_eq!(chosen("none [mq-deadline] kyber\n"), "mq-deadline");
         assert_eq!(chosen("4096 87380 6291456\n"), "4096 87380 6291456\n");
+    }
+
+    #[test]
+    fn a_share_of_memory_is_put_back() {
+        if crate::unprivileged().is_some() {
+            println!("SKIP: not root");
+            return;
+        }
+        let read = |name| fs::read_to_string(sysctl::path(name)).unwrap();
+        let names = ["vm.dirty_background_ratio", "vm.dirty_background_bytes"];
+        let before = names.map(read);
+        let mut values = HostValues::default();
+        values.set("vm.dirty_background_bytes", "33554432").unwrap();
+        assert_eq!(
+            names.map(read).map(|text| text.trim().to_owned()),
+            ["0", "33554432"]
+        );
+        drop(values);
+        assert_eq!(names.map(read), before);
     }
 
     #[test]

@@ -11,7 +11,10 @@ mod load;
 mod mixed;
 mod pid_ns;
 mod proc_limits;
+mod slow_disk;
 mod veth;
+mod vm_maps;
+mod vm_writeback;
 
 pub use self::load::run as run_load;
 use crate::network::{Scenario, Values};
@@ -34,6 +37,11 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(proc_limits::Threads),
         Box::new(proc_limits::Bomb),
         Box::new(proc_limits::NothingWrong),
+        Box::new(vm_maps::Guarded),
+        Box::new(vm_maps::NothingWrong),
+        Box::new(vm_writeback::Log),
+        Box::new(vm_writeback::Alone),
+        Box::new(vm_writeback::InMemory),
         Box::new(irq_steer::Flood),
         Box::new(irq_steer::BusyReader),
         Box::new(irq_steer::NothingWrong),

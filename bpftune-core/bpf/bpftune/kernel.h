@@ -382,7 +382,13 @@ struct thread_info {
 	__u32 cpu;
 };
 
+/* include/linux/mm_types.h */
+struct mm_struct {
+	int map_count;
+};
+
 struct task_struct {
+	struct mm_struct *mm;
 	struct thread_info thread_info;
 	unsigned int flags;
 	unsigned int policy;
@@ -451,6 +457,28 @@ struct file_ra_state {
 
 struct file {
 	struct inode *f_inode;
+};
+
+/* include/linux/percpu_counter.h, include/linux/backing-dev-defs.h, include/trace/events/writeback.h */
+struct percpu_counter {
+	__s64 count;
+};
+
+struct bdi_writeback {
+	/* WB_RECLAIMABLE, WB_WRITEBACK, and two more */
+	struct percpu_counter stat[4];
+	/* pages a second */
+	unsigned long avg_write_bandwidth;
+};
+
+/* include/trace/events/syscalls.h: the context of tracepoint/syscalls/sys_exit_*. */
+struct trace_event_raw_sys_exit {
+	long ret;
+};
+
+struct trace_event_raw_balance_dirty_pages {
+	/* ms; not positive where the writer may go on */
+	long pause;
 };
 
 struct seq_file;

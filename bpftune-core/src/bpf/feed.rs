@@ -78,6 +78,11 @@ impl Feed {
         &self.hooks
     }
 
+    /// Attaches some programs, or detaches them; see [`Hooks::switch`].
+    pub fn switch(&mut self, names: &[&str], on: bool) {
+        self.hooks.switch(names, on);
+    }
+
     /// Each hook and whether it runs.
     #[must_use]
     pub fn status(&self) -> &[HookStatus] {

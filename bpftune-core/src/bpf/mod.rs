@@ -164,6 +164,30 @@ impl Hooks {
         MapHandle::try_from(&map).ok()
     }
 
+    /// Detaches these programs, or attaches them again: for those whose hook costs something as long as anything stands on
+    /// it, and which have nothing to see most of the time. What was refused at load stays off. Not for control groups.
+    pub fn switch(&mut self, names: &[&str], on: bool) {
+        if !on {
+            self.links
+                .retain(|(name, _)| !names.contains(&name.as_str()));
+            return;
+        }
+        let Some(object) = &self.object else { return };
+        for program in object.progs_mut() {
+            let name = text(program.name());
+            let stands = |hook: &HookStatus| hook.name == name && hook.off.is_none();
+            if names.contains(&name.as_str())
+                && self.status.iter().any(stands)
+                && self.links.iter().all(|(other, _)| *other != name)
+            {
+                match program.attach() {
+                    Ok(link) => self.links.push((name, link)),
+                    Err(error) => tracing::warn!("{name}: {}", refusal(&error)),
+                }
+            }
+        }
+    }
+
     /// Runs an iterator program (`iter/...`) once over the calling thread's namespace; `false` where it
     /// is off.
     ///

@@ -303,6 +303,14 @@ impl Engine {
     }
 
     fn on_admin_write(&mut self, write: &SysctlWrite) {
+        let mut write = write.clone();
+        // Whoever writes the share of a limit means its bytes, unless somebody owns the share by itself.
+        if self.governor.tunable(&write.knob.tunable).is_none()
+            && let Some((name, value)) = sysctl::meant(&write.knob.tunable, &write.value)
+        {
+            write.knob.tunable = name.into();
+            write.value = value;
+        }
         let Some(tunable) = self.governor.tunable(&write.knob.tunable) else {
             return;
         };
@@ -322,7 +330,7 @@ impl Engine {
             .written
             .get(&knob)
             .is_some_and(|(_, at)| at.elapsed() < CROSSING);
-        self.hold(&knob, String::from(write), write.value.clone());
+        self.hold(&knob, String::from(&write), write.value.clone());
         if crossed
             && let Ok(theirs) = write.value.parse::<Value>()
             && let Err(error) = sysctl::write(&mut self.namespaces, &knob, &theirs)

@@ -32,7 +32,9 @@ pub use self::{
     selection::{Selection, Unselected},
     window::{Window, Zone},
 };
-use crate::{Error, Knob, Machine, NetnsCookie, Proposal, Result, Scope, Tunable, Urgency, Value};
+use crate::{
+    Error, Knob, Machine, NetnsCookie, Proposal, Result, Scope, Tunable, Urgency, Value, sysctl,
+};
 
 /// What the governor says to a proposal.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,7 +108,10 @@ impl Governor {
     /// [`Error::Owner`] where another tuner has it.
     pub fn register(&mut self, tunable: Tunable, owner: &str) -> Result<()> {
         let overlaps = |other: &&Registered| {
-            other.tunable.covers(&tunable.name) || tunable.covers(&other.tunable.name)
+            let (other, own) = (&other.tunable, &tunable);
+            other.covers(&own.name)
+                || own.covers(&other.name)
+                || sysctl::are_one(&other.name, &own.name)
         };
         if let Some(first) = self.tunables.values().find(overlaps) {
             return Err(Error::Owner {

@@ -100,7 +100,8 @@ pub(crate) fn command(difference: &Difference) -> String {
         let after = text.unwrap_or_else(|_| after.clone());
         format!("echo {after} > '{}'", quoted(tunable))
     } else {
-        format!("sysctl -w {tunable}=\"{after}\"")
+        let (name, after) = sysctl::spelled(tunable, after);
+        format!("sysctl -w {name}=\"{after}\"")
     };
     match place.as_str() {
         _ if !sysctl::is_of_netns(tunable) => set,
@@ -167,6 +168,15 @@ mod tests {
             mask("/run/netns/web"),
             format!("nsenter --net='/run/netns/web' unshare --mount sh -c '{inside}'")
         );
+        let share = command(&Difference {
+            tunable: "vm.dirty_bytes".into(),
+            netns: 1,
+            place: "host".into(),
+            before: "67108864".into(),
+            after: "ratio-20".into(),
+            by: None,
+        });
+        assert_eq!(share, "sysctl -w vm.dirty_ratio=\"20\"");
         let set = "sysctl -w net.ipv4.tcp_rmem=\"4096 131072 6291456\"";
         assert_eq!(at("host"), set);
         assert_eq!(

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bpftune_core::control::{Decision, Event};
+use bpftune_core::{
+    control::{Decision, Event},
+    sysctl,
+};
 
 /// What was changed in a place, for the summary.
 struct Sum {
@@ -90,12 +93,12 @@ impl Phrases {
                 "sysctl '{tunable}' changed from ({}) -> ({})",
                 sum.original, sum.current
             ));
+            let (tunable, current) = sysctl::spelled(tunable, &sum.current);
             if place == "host" {
-                lines.push(format!("sysctl -w {tunable}=\"{}\"", sum.current));
+                lines.push(format!("sysctl -w {tunable}=\"{current}\""));
             } else {
                 lines.push(format!(
-                    "nsenter --net={place} sysctl -w {tunable}=\"{}\"",
-                    sum.current
+                    "nsenter --net={place} sysctl -w {tunable}=\"{current}\""
                 ));
             }
         }
