@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    os::unix::net::UnixStream,
+    os::unix::{net::UnixStream, process::ExitStatusExt},
     process::{Command, Stdio},
     sync::{
         Arc, RwLock,
@@ -288,6 +288,20 @@ fn varlinkctl_talks_to_it() {
     assert!(String::from_utf8_lossy(&described.stdout).contains("GetStatus"));
     let status = run(&["call", &address, "io.bpftune.Control.GetStatus", "{}"]).unwrap();
     assert!(status.status.success());
+}
+
+#[test]
+fn a_reader_that_goes_ends_the_command_without_a_word() {
+    let mut said = Command::new(binary().unwrap())
+        .args(["config", "--default"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(said.stdout.take());
+    let output = said.wait_with_output().unwrap();
+    assert_eq!(output.status.signal(), Some(nix::libc::SIGPIPE));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
 #[test]

@@ -23,6 +23,24 @@ fn start(link: &Link, args: &[&str]) -> Daemon {
 }
 
 #[test]
+fn every_hook_loads_on_this_kernel() {
+    need_root!();
+    let doctor = Command::new(binary().unwrap())
+        .args(["doctor", "--json"])
+        .output()
+        .unwrap();
+    let findings: Vec<serde_json::Value> = serde_json::from_slice(&doctor.stdout).unwrap();
+    let hooks = || {
+        let what =
+            |finding: &&serde_json::Value| finding["what"].as_str().unwrap().contains(": hook ");
+        findings.iter().filter(what)
+    };
+    assert!(hooks().count() > 15, "{findings:#?}");
+    let off: Vec<_> = hooks().filter(|hook| hook["ok"] != true).collect();
+    assert!(off.is_empty(), "{off:#?}");
+}
+
+#[test]
 fn tunes_explains_and_restores() {
     need_root!();
     let link = starved();

@@ -1,12 +1,16 @@
 //! The client's side: blocking, with a timeout.
 
 use std::{
-    io::{BufRead, BufReader, ErrorKind, Write},
-    os::unix::net::UnixStream,
+    io::{BufRead, BufReader, ErrorKind},
+    os::{fd::AsRawFd, unix::net::UnixStream},
     path::Path,
     time::Duration,
 };
 
+use nix::{
+    errno::Errno,
+    sys::socket::{MsgFlags, send},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value as Json, json};
 
@@ -84,7 +88,20 @@ impl Client {
     fn send(&mut self, message: Json) -> Result<()> {
         let mut bytes = message.to_string().into_bytes();
         bytes.push(0);
-        self.stream.get_mut().write_all(&bytes).map_err(broken)
+        let mut left = &bytes[..];
+        // A daemon that has gone is an error, whatever SIGPIPE does in this process.
+        while !left.is_empty() {
+            match send(
+                self.stream.get_ref().as_raw_fd(),
+                left,
+                MsgFlags::MSG_NOSIGNAL,
+            ) {
+                Ok(sent) => left = &left[sent..],
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(broken(errno)),
+            }
+        }
+        Ok(())
     }
 
     fn receive<T: DeserializeOwned>(&mut self) -> Result<T> {

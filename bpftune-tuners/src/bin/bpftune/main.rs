@@ -117,6 +117,10 @@ fn command(cli: Cli) -> exit::Outcome {
         control,
         verb,
     } = cli;
+    // A daemon goes on, and `plugin` writes to programs that may be gone.
+    if !matches!(verb, Verb::Run(_) | Verb::Plugin(_)) {
+        out::end_with_the_reader();
+    }
     match verb {
         Verb::Run(args) => run::run(args, state_dir, control),
         Verb::Status(args) => show::status(args, &control),

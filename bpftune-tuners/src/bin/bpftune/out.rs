@@ -1,6 +1,7 @@
 //! Tables for people, JSON for programs.
 
 use bpftune_core::{Error, journal::now_ms};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::exit::Outcome;
 
@@ -23,6 +24,13 @@ impl Json {
         println!("{text}");
         Ok(())
     }
+}
+
+/// From here on this process ends quietly where nobody reads what it says: `bpftune history | head`.
+pub(crate) fn end_with_the_reader() {
+    // SAFETY: the default action runs no code of this process.
+    let before = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    debug_assert!(before.is_ok());
 }
 
 /// Rows in columns, the last column as long as it is.
