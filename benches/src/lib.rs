@@ -20,6 +20,7 @@
 //! Needs root and /dev/net/tun.
 
 pub mod bpf_floor;
+pub mod bpf_stats;
 pub mod cases;
 pub mod daemon;
 pub mod elf;

@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use lab::{
     Result,
     bpf_floor::EmptyProgram,
+    bpf_stats::{BpfStats, Runs, programs},
     daemon::Daemon,
     link::{Link, Shape},
     result::{Part, Row},
@@ -12,7 +13,7 @@ use lab::{
     traffic::Transfer,
 };
 
-use crate::runs::{BpfStats, Runs, hooks, programs};
+use crate::runs::hooks;
 
 /// A tracepoint of the tuner with the BPF program on it.
 const EVENTS: [(&std::ffi::CStr, &str); 2] = [

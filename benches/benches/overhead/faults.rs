@@ -5,12 +5,13 @@ use std::{ffi::CString, path::Path};
 use lab::{
     Result,
     bpf_floor::EmptyProgram,
+    bpf_stats::{BpfStats, Runs, programs},
     daemon::Daemon,
     network::{self, Scenario},
     result::{Part, Row, median},
 };
 
-use crate::runs::{BpfStats, Runs, hooks, programs};
+use crate::runs::hooks;
 
 /// Nanoseconds that an event may cost, as the kernel's statistics report it.
 const GOAL: f64 = 150.0;

@@ -10,22 +10,11 @@ use std::{
 
 use lab::{
     Error, Result,
+    bpf_stats::number,
     daemon::Daemon,
     link::{Link, Shape},
     result::{Part, Row, median},
 };
-
-/// A number behind a key of a page in /proc.
-pub(crate) fn number(path: &str, key: &str) -> Option<u64> {
-    fs::read_to_string(path)
-        .ok()?
-        .lines()
-        .find_map(|line| line.strip_prefix(key))?
-        .split_ascii_whitespace()
-        .next()?
-        .parse()
-        .ok()
-}
 
 fn resident(pid: u32) -> f64 {
     let kib = number(&format!("/proc/{pid}/status"), "VmRSS:");

@@ -12,6 +12,7 @@ mod neigh;
 mod net_backlog;
 mod report;
 mod segment;
+mod tcp_buffer;
 mod tcp_conn;
 mod tcp_listen;
 mod tcp_ports;
@@ -26,7 +27,7 @@ use bpftune_core::stats::Direction;
 use serde::Serialize;
 
 pub use self::{host::HostValues, report::run_all};
-use crate::{Result, daemon::Daemon, netns::Netns};
+use crate::{Result, bpf_stats, daemon::Daemon, netns::Netns};
 
 /// What is written into a namespace: names and values.
 pub type Values = &'static [(&'static str, &'static str)];
@@ -81,6 +82,11 @@ pub trait Scenario {
         None
     }
 
+    /// The most that the daemon's BPF programs may take of all processors' time, where the load is one that would show it.
+    fn bpf_share(&self) -> Option<f64> {
+        None
+    }
+
     /// What somebody who knows the fault would have set.
     fn by_hand(&self) -> Values;
 
@@ -103,6 +109,11 @@ pub trait Scenario {
     /// Seconds from the fault's onset within which the tuner is to have mended it.
     fn mended_within(&self) -> f64 {
         10.0
+    }
+
+    /// How often the tuner may change its mind: one that tries values takes back what did not help.
+    fn reversals(&self) -> f64 {
+        0.0
     }
 
     /// The tuners that the daemon runs where [`host_wide`](Scenario::host_wide); none named: all of them.
@@ -197,6 +208,8 @@ pub struct Run {
     pub ends: Vec<f64>,
     /// What else was measured in each turn, if anything.
     pub beside: Vec<f64>,
+    /// Processor time in the daemon's BPF programs while a last turn ran, as a share of all processors' time.
+    pub bpf_share: Option<f64>,
     /// Changes that the daemon made.
     pub changes: u64,
     /// Of these, against the one before of the same parameter.
@@ -242,6 +255,20 @@ fn median_of_last(figures: &[f64], turns: usize) -> f64 {
 /// Seconds that stand for no time at all: a file of results knows no infinity.
 pub const NEVER: f64 = 9999.0;
 
+/// A further turn, in which the kernel takes down what the daemon's BPF programs cost.
+fn bpf_share(daemon: &Daemon, stage: &mut dyn Stage) -> Result<Option<f64>> {
+    let Some(_stats) = bpf_stats::BpfStats::on() else {
+        return Ok(None);
+    };
+    let (before, start) = (bpf_stats::total(daemon.pid()).0, Instant::now());
+    stage.turn()?;
+    let ran = bpf_stats::total(daemon.pid()).0.saturating_sub(before);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Some(
+        ran.as_secs_f64() / start.elapsed().as_secs_f64() / processors as f64,
+    ))
+}
+
 /// One run.
 fn run(bpftune: &Path, scenario: &dyn Scenario, setting: Setting) -> Result<Run> {
     let mut stage = scenario.stage()?;
@@ -285,6 +312,10 @@ fn run(bpftune: &Path, scenario: &dyn Scenario, setting: Setting) -> Result<Run>
         ends.push(start.elapsed().as_secs_f64());
         beside.extend(stage.beside());
     }
+    let bpf_share = match &daemon {
+        Some(daemon) if scenario.bpf_share().is_some() => bpf_share(daemon, &mut *stage)?,
+        _ => None,
+    };
     let (changes, reversals) = match &daemon {
         Some(daemon) => daemon.changes()?,
         None => (0, 0),
@@ -299,6 +330,7 @@ fn run(bpftune: &Path, scenario: &dyn Scenario, setting: Setting) -> Result<Run>
         figures,
         ends,
         beside,
+        bpf_share,
         changes,
         reversals,
     })
@@ -313,6 +345,8 @@ pub(crate) fn rest_of_second(since: Instant) {
 #[must_use]
 pub fn all() -> Vec<Box<dyn Scenario>> {
     let mut all: Vec<Box<dyn Scenario>> = vec![
+        Box::new(tcp_buffer::Short),
+        Box::new(tcp_buffer::Memory),
         Box::new(tcp_listen::Burst),
         Box::new(tcp_listen::Flood),
         Box::new(tcp_ports::TimeWait),
@@ -338,6 +372,7 @@ mod tests {
             figures: figures.to_vec(),
             ends: (1..=figures.len()).map(|end| end as f64).collect(),
             beside: Vec::new(),
+            bpf_share: None,
             changes: 0,
             reversals: 0,
         };

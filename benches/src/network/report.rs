@@ -94,6 +94,19 @@ fn settings(scenario: &dyn Scenario) -> &'static [Setting] {
     }
 }
 
+/// What the BPF programs cost, most of a run.
+fn bpf_share(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
+    let shares: Vec<f64> = runs.iter().filter_map(|run| run.bpf_share).collect();
+    if let Some(most) = scenario.bpf_share()
+        && !shares.is_empty()
+    {
+        let (name, percent) = ("processors' time in BPF programs", |share| share * 100.0);
+        let worst = shares.iter().copied().map(percent).fold(0.0, f64::max);
+        let row = Row::figure(format!("{name}, most of a run"), "%", worst, shares.len());
+        part.row(row.at_most(percent(most)));
+    }
+}
+
 /// A scenario in which the tuner is to change nothing that lasts.
 fn judge_beside_off(part: &mut Part, scenario: &dyn Scenario, runs: &[Run], least: f64) {
     let of = |setting| runs.iter().filter(move |run| run.setting == setting);
@@ -107,6 +120,7 @@ fn judge_beside_off(part: &mut Part, scenario: &dyn Scenario, runs: &[Run], leas
     let lasting = of(Setting::On).map(|run| run.changes.saturating_sub(2 * run.reversals));
     let lasting = lasting.max().unwrap_or(0) as f64;
     part.row(Row::count("lasting changes, most of a run", "", lasting).at_most(0.0));
+    bpf_share(part, scenario, runs);
 }
 
 fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
@@ -179,5 +193,7 @@ fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
         "",
         most(|run| run.changes),
     ));
-    part.row(Row::count("reversals, most of a run", "", most(|run| run.reversals)).at_most(0.0));
+    let reversals = Row::count("reversals, most of a run", "", most(|run| run.reversals));
+    part.row(reversals.at_most(scenario.reversals()));
+    bpf_share(part, scenario, runs);
 }

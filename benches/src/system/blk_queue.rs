@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bpftune_core::stats::Direction;
 
-use super::disk::{self, Data, Disk, Writers, read_pages, slowest_hundredth};
+use super::disk::{self, Data, Disk, Writer, read_pages, slowest_hundredth};
 use crate::{
     Result,
     netns::Netns,
@@ -12,10 +12,8 @@ use crate::{
 };
 
 const TUNER: &str = "blk-queue";
-/// MiB under way at a time, as a backup or a checkpoint writes them.
-const WRITERS: u64 = 64;
-
-/// One reads a page after the other while 64 write a MiB each, past the page cache; mq-deadline with 256 requests, as Debian has it.
+/// One reads a page after the other while another has 64 writes of a MiB under way, as a backup or a database's checkpoint
+/// does; mq-deadline with 256 requests, as Debian has it.
 pub(super) struct BesideWriter;
 
 impl Scenario for BesideWriter {
@@ -35,7 +33,7 @@ impl Scenario for BesideWriter {
         Some(("written meanwhile", "MB/s"))
     }
     fn by_hand(&self) -> Values {
-        &[("nr_requests", "8")]
+        &[("nr_requests", "4")]
     }
     /// It leaves queues alone.
     fn tuned(&self) -> (&'static str, Values) {
@@ -50,6 +48,45 @@ impl Scenario for BesideWriter {
     fn mended_within(&self) -> f64 {
         60.0
     }
+    fn reversals(&self) -> f64 {
+        4.0
+    }
+    fn host_wide(&self) -> bool {
+        true
+    }
+    fn missing(&self) -> Option<&'static str> {
+        disk::missing().or_else(disk::no_writer)
+    }
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        Ok(Box::new(Busy::new(|_| true)?))
+    }
+}
+
+/// As many small reads as the disk can do: what it costs to count them.
+pub(super) struct MostReads;
+
+impl Scenario for MostReads {
+    fn tuner(&self) -> &'static str {
+        TUNER
+    }
+    fn kind(&self) -> Kind {
+        Kind::NothingWrong
+    }
+    fn name(&self) -> &'static str {
+        "as many reads as the disk can do"
+    }
+    fn metric(&self) -> (&'static str, &'static str) {
+        ("reads of 4 KiB", "/s")
+    }
+    fn bpf_share(&self) -> Option<f64> {
+        Some(0.02)
+    }
+    fn by_hand(&self) -> Values {
+        &[]
+    }
+    fn turns(&self) -> usize {
+        6
+    }
     fn host_wide(&self) -> bool {
         true
     }
@@ -57,7 +94,32 @@ impl Scenario for BesideWriter {
         disk::missing()
     }
     fn stage(&self) -> Result<Box<dyn Stage>> {
-        Ok(Box::new(Busy::new(|_| true)?))
+        Ok(Box::new(Reads(Data::new(1024)?)))
+    }
+}
+
+struct Reads(Data);
+
+impl Stage for Reads {
+    fn places(&self) -> Vec<&Netns> {
+        Vec::new()
+    }
+    fn begin(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn turn(&mut self) -> Result<f64> {
+        let start = Instant::now();
+        let readers = || -> Result<usize> {
+            std::thread::scope(|scope| {
+                let read = || read_pages(&self.0, Duration::from_secs(1)).map(|took| took.len());
+                let readers: Vec<_> = (0..32).map(|_| scope.spawn(read)).collect();
+                let each = readers
+                    .into_iter()
+                    .map(|reader| reader.join().unwrap_or(Ok(0)));
+                each.sum()
+            })
+        };
+        Ok(readers()? as f64 / start.elapsed().as_secs_f64())
     }
 }
 
@@ -87,7 +149,7 @@ impl Scenario for ByTurns {
         true
     }
     fn missing(&self) -> Option<&'static str> {
-        disk::missing()
+        disk::missing().or_else(disk::no_writer)
     }
     fn stage(&self) -> Result<Box<dyn Stage>> {
         Ok(Box::new(ComesAndGoes(Busy::new(|turn| turn % 10 < 5)?)))
@@ -97,7 +159,7 @@ impl Scenario for ByTurns {
 struct Busy {
     reads: Data,
     disk: Disk,
-    writers: Option<Writers>,
+    writer: Option<Writer>,
     /// Whether it writes in this turn.
     writes: fn(usize) -> bool,
     turn: usize,
@@ -114,7 +176,7 @@ impl Busy {
         Ok(Busy {
             reads: Data::new(1024)?,
             disk,
-            writers: None,
+            writer: None,
             writes,
             turn: 0,
             written: 0.0,
@@ -134,18 +196,18 @@ impl Stage for Busy {
         Ok(())
     }
     fn turn(&mut self) -> Result<f64> {
-        if (self.writes)(self.turn) != self.writers.is_some() {
-            self.writers = match self.writers.take() {
+        if (self.writes)(self.turn) != self.writer.is_some() {
+            self.writer = match self.writer.take() {
                 Some(_) => None,
-                None => Some(Writers::start(Data::new(1024)?, WRITERS)?),
+                None => Some(Writer::start(Data::new(1024)?)?),
             };
         }
         self.turn += 1;
-        let bytes = |writers: &Option<Writers>| writers.as_ref().map_or(0, Writers::bytes);
-        let (start, before) = (Instant::now(), bytes(&self.writers));
+        let bytes = |writers: &Option<Writer>| writers.as_ref().map_or(0, Writer::bytes);
+        let (start, before) = (Instant::now(), bytes(&self.writer));
         let took = read_pages(&self.reads, Duration::from_secs(1))?;
         let seconds = start.elapsed().as_secs_f64();
-        self.written = (bytes(&self.writers) - before) as f64 / 1e6 / seconds;
+        self.written = (bytes(&self.writer) - before) as f64 / 1e6 / seconds;
         self.read = took.len() as f64 * 4096.0 / 1e6 / seconds;
         Ok(slowest_hundredth(took))
     }

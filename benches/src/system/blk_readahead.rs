@@ -36,7 +36,7 @@ impl Scenario for Mapping {
         ("throughput-performance", &[])
     }
     fn turns(&self) -> usize {
-        8
+        6
     }
     fn turns_on(&self) -> usize {
         44
@@ -44,6 +44,10 @@ impl Scenario for Mapping {
     /// Three steps, each with a trial, after the trouble has lasted.
     fn mended_within(&self) -> f64 {
         40.0
+    }
+    /// A step too far.
+    fn reversals(&self) -> f64 {
+        1.0
     }
     fn host_wide(&self) -> bool {
         true
@@ -76,13 +80,17 @@ impl Scenario for Streams {
         ("throughput-performance", &[("read_ahead_kb", "4096")])
     }
     fn turns(&self) -> usize {
-        8
+        6
     }
     fn turns_on(&self) -> usize {
         36
     }
     fn mended_within(&self) -> f64 {
         40.0
+    }
+    /// A step too far.
+    fn reversals(&self) -> f64 {
+        1.0
     }
     fn host_wide(&self) -> bool {
         true

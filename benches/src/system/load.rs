@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::fork;
 
 /// Runs the load that these words ask for; its figure.
 #[must_use]
@@ -128,18 +128,20 @@ fn thread_time() -> Duration {
 /// Only to be run in a pid namespace whose `pid_max` bounds it.
 fn bomb(last: Duration) -> usize {
     let end = Instant::now() + last;
-    let first = std::process::id();
+    // Not by its number, which another may have once it is gone.
+    let mut first = true;
     while Instant::now() < end {
         // SAFETY: this program has one thread.
         match unsafe { fork() } {
             // Slow enough for a machine that others use.
-            Ok(ForkResult::Parent { .. } | ForkResult::Child) => {
+            Ok(side) => {
+                first &= side.is_parent();
                 std::thread::sleep(Duration::from_millis(5));
             }
             Err(_) => std::thread::sleep(Duration::from_millis(50)),
         }
     }
-    if std::process::id() != first {
+    if !first {
         // The first one counts the others while they still are here.
         std::thread::sleep(Duration::from_millis(500));
         // SAFETY: ends the process, as it must be for a child of fork(2).

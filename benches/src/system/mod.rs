@@ -26,6 +26,7 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(mixed::NothingWrong),
         Box::new(blk_queue::BesideWriter),
         Box::new(blk_queue::ByTurns),
+        Box::new(blk_queue::MostReads),
         Box::new(blk_readahead::Mapping),
         Box::new(blk_readahead::Streams),
         Box::new(proc_limits::Watches),

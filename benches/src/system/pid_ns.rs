@@ -92,8 +92,13 @@ impl PidNs {
     /// A program that starts another inside, with the same arguments.
     pub(super) fn launcher(&self, program: &Path) -> Result<PathBuf> {
         let path = self.scripts.path().join("inside");
+        // nsenter(1) forks, and passes no signal on: a daemon must be told to end, or it stays as an orphan.
         let text = format!(
-            "#!/bin/sh\nexec nsenter --target {} --pid --mount -- '{}' \"$@\"\n",
+            "#!/bin/sh\n\
+             nsenter --target {} --pid --mount -- '{}' \"$@\" &\n\
+             outer=$!\n\
+             trap 'kill -TERM $(cat /proc/$outer/task/$outer/children)' TERM INT\n\
+             while kill -0 $outer 2>/dev/null; do wait $outer; done\n",
             self.init,
             program.display()
         );

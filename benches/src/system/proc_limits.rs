@@ -78,6 +78,9 @@ impl Scenario for Watches {
     fn tuned(&self) -> (&'static str, Values) {
         THROUGHPUT
     }
+    fn turns(&self) -> usize {
+        5
+    }
     fn host_wide(&self) -> bool {
         true
     }
@@ -149,6 +152,9 @@ impl Scenario for Aio {
     }
     fn tuned(&self) -> (&'static str, Values) {
         THROUGHPUT
+    }
+    fn turns(&self) -> usize {
+        5
     }
     fn host_wide(&self) -> bool {
         true
@@ -279,6 +285,9 @@ impl Scenario for Threads {
     }
     fn tuned(&self) -> (&'static str, Values) {
         THROUGHPUT
+    }
+    fn turns(&self) -> usize {
+        5
     }
     fn host_wide(&self) -> bool {
         true

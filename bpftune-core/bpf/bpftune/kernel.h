@@ -183,7 +183,13 @@ struct in6_addr {
 	} in6_u;
 };
 
+/* include/net/sock.h */
+struct proto {
+	unsigned long *memory_pressure;
+};
+
 struct sock_common {
+	struct proto *skc_prot;
 	__be32 skc_daddr;
 	__be16 skc_dport;
 	__u16 skc_num;
@@ -413,9 +419,14 @@ struct bvec_iter {
 };
 
 struct bio {
+	struct bio *bi_next;
 	struct block_device *bi_bdev;
 	__u32 bi_opf;
 	struct bvec_iter bi_iter;
+};
+
+struct request {
+	struct bio *bio;
 };
 
 struct super_block {
@@ -527,6 +538,5 @@ enum {
 #define BPF_SOCK_OPS_STATE_CB_FLAG (1 << 2)
 
 struct bpf_map;
-struct proto;
 
 #endif

@@ -58,27 +58,24 @@ impl Queue {
     /// What may help this aim, the most promising first.
     pub(super) fn arms(&self, aim: Aim) -> Vec<Arm> {
         let mut arms = Vec::new();
-        let mut schedulers = |order: &[&str]| {
+        let schedulers = |arms: &mut Vec<Arm>, order: &[&str]| {
             let words = self.schedulers(order).into_iter();
             arms.extend(words.map(|word| arm(SCHEDULER, Value::word(word))));
         };
         match aim {
             Aim::Latency => {
-                // It serves who waits before who only writes. Few requests do the same for the others: what the device
-                // has taken nobody can overtake.
-                schedulers(&["bfq", "kyber"]);
-                let fewer = [8, LEAST_REQUESTS].into_iter();
-                arms.extend(
-                    fewer
-                        .filter(|few| *few < self.requests)
-                        .map(|few| arm(NR_REQUESTS, few)),
-                );
+                // What the device has taken nobody can overtake, so few requests; or a scheduler that serves who waits
+                // before who only writes.
+                if self.requests > LEAST_REQUESTS {
+                    arms.push(arm(NR_REQUESTS, LEAST_REQUESTS));
+                }
+                schedulers(&mut arms, &["bfq", "kyber"]);
                 if self.wbt.is_some_and(|wbt| wbt > LOW_WBT) {
                     arms.push(arm(WBT, LOW_WBT));
                 }
             }
             Aim::Throughput => {
-                schedulers(&["none", "mq-deadline"]);
+                schedulers(&mut arms, &["none", "mq-deadline"]);
                 if self.scheduler != "none" && self.requests < MOST_REQUESTS {
                     let more = (self.requests * 4).clamp(LEAST_REQUESTS, MOST_REQUESTS);
                     arms.push(arm(NR_REQUESTS, more));
@@ -119,10 +116,9 @@ mod tests {
         assert_eq!(
             names(&queue(), Aim::Latency),
             [
+                "nr_requests=4",
                 "scheduler=bfq",
                 "scheduler=kyber",
-                "nr_requests=8",
-                "nr_requests=4",
                 "wbt_lat_usec=2000",
                 "rq_affinity=2"
             ]
@@ -144,7 +140,7 @@ mod tests {
             !arms.iter().any(|arm| arm.starts_with("scheduler")),
             "{arms:?}"
         );
-        assert!(arms.contains(&"nr_requests=8".to_owned()));
+        assert!(arms.contains(&"nr_requests=4".to_owned()));
     }
 
     #[test]

@@ -28,6 +28,8 @@ char LICENSE[] SEC("license") = "GPL";
 #define LONG_NS 2000000ULL
 /* Of so many bios a second and processor the time of each is taken. */
 #define EACH 1024
+/* So many bios of a request are looked at. */
+#define MERGED 32
 /* Steps of the histogram: four for each power of two, from a microsecond on. */
 #define STEPS 96
 #define FIRST_BIT 10
@@ -171,14 +173,12 @@ int BPF_PROG(bio_queued, struct bio *bio)
 	return 0;
 }
 
-SEC("tp_btf/block_bio_complete")
-int BPF_PROG(bio_ended, void *queue, struct bio *bio)
+static __always_inline void ended(__u64 key)
 {
-	__u64 key = (__u64)bio;
 	struct start *start = bpf_map_lookup_elem(&under_way, &key);
 
 	if (!start)
-		return 0;
+		return;
 	__u64 waited = bpf_ktime_get_ns() - start->at_ns;
 	__u32 dev = start->dev, way = start->way;
 
@@ -186,7 +186,7 @@ int BPF_PROG(bio_ended, void *queue, struct bio *bio)
 	struct sums *sums = sums_of(dev);
 
 	if (!sums || way >= WAYS)
-		return 0;
+		return;
 	sums->timed[way]++;
 	sums->waited_ns[way] += waited;
 	if (way == READ) {
@@ -196,17 +196,37 @@ int BPF_PROG(bio_ended, void *queue, struct bio *bio)
 			sums->reads[step]++;
 	}
 	if (waited < LONG_NS)
-		return 0;
+		return;
 	__u32 count = pass_gate(dev, WAITS, 0, SECOND_NS);
 	struct blk_queue_event *e = count ? bpf_ringbuf_reserve(&events, sizeof(*e), 0) : NULL;
 
 	if (!e)
-		return 0;
+		return;
 	e->head.scenario = WAITS;
 	e->head.count = count;
 	e->head.netns_cookie = 0;
 	e->dev = dev;
 	e->pad = 0;
 	bpf_ringbuf_submit(e, 0);
+}
+
+/* Of devices that take bios as they are. */
+SEC("tp_btf/block_bio_complete")
+int BPF_PROG(bio_ended, void *queue, struct bio *bio)
+{
+	ended((__u64)bio);
+	return 0;
+}
+
+/* Bios that were merged into one request end with it; the kernel tells of none of them by itself. */
+SEC("tp_btf/block_rq_complete")
+int BPF_PROG(request_ended, struct request *rq)
+{
+	struct bio *bio = rq->bio;
+
+	for (int at = 0; at < MERGED && bio; at++) {
+		ended((__u64)bio);
+		bio = bio->bi_next;
+	}
 	return 0;
 }

@@ -7,7 +7,7 @@ use bpftune_core::{
     config::kinds::Aim,
     governor::Decision,
     stats::{Direction, Layout, Metric, Role, Scale},
-    trial::{Counter, Guard, Harm, Measure, Outcome, Plan, Record, Resource},
+    trial::{Counter, Guard, Harm, Measure, Outcome, Plan, Record},
 };
 
 use super::arms::{
@@ -34,6 +34,8 @@ const BUSY: f64 = 16.0;
 const READS: f64 = 20.0;
 /// What did not help, or was refused, is tried again after this.
 const AGAIN: Duration = Duration::from_secs(3600);
+/// Another value of the same parameter after this: so long it rests after a change that was taken back.
+const REST: Duration = Duration::from_secs(600);
 /// Longer than a trial takes: it never began, or ended without a word.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
@@ -69,10 +71,12 @@ impl Device {
         since.is_some_and(|since| self.now.saturating_sub(since) < FORGOTTEN)
     }
 
+    /// Whether it is too soon for this.
     fn knows(&self, knob: &Knob, value: &Value) -> bool {
         let mut tried = self.tried.iter();
         tried.any(|(known, tried, at)| {
-            known == knob && tried == value && self.now.saturating_sub(*at) < AGAIN
+            let rest = if tried == value { AGAIN } else { REST };
+            known == knob && self.now.saturating_sub(*at) < rest
         })
     }
 }
@@ -212,7 +216,7 @@ impl Tuner for BlkQueue {
             Aim::Latency => vec![
                 read_wait(Role::Goal, 0.05),
                 slow_reads(0.01),
-                bytes(Role::Guard, 0.25),
+                bytes(Role::Guard, 0.33),
             ],
             Aim::Throughput => vec![
                 bytes(Role::Goal, 0.05),
@@ -220,9 +224,9 @@ impl Tuner for BlkQueue {
                 slow_reads(0.05),
             ],
         };
-        let guards = guards.into_iter().chain([Guard::stall(Resource::Io, 0.1)]);
+        // Stalls (PSI) are no guard: who waits for room in the queue stalls, who waits for what is under way may not.
         Plan {
-            guards: guards.collect(),
+            guards,
             only_better: true,
             layout: Layout::Interleaved,
             ..Plan::default()
@@ -259,8 +263,8 @@ impl Tuner for BlkQueue {
         };
         device.trying = None;
         if record.outcome == Outcome::Better {
-            // Another queue now: what did not help the old one may help this.
-            device.tried.retain(|(known, ..)| known == knob);
+            // Another queue now: what did not help the old one may help this, and more of what did.
+            device.tried.clear();
         }
     }
 }

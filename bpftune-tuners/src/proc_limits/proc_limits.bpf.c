@@ -22,7 +22,7 @@
 #include <bpf/bpf_core_read.h>
 #include "bpftune/event.h"
 #include "bpftune/process.h"
-#define BPFTUNE_GATES 64
+#define BPFTUNE_HOST_GATES
 #define BPFTUNE_RING_BYTES (16 * 1024)
 #include "bpftune/gate.h"
 
@@ -67,7 +67,7 @@ struct {
 
 static __always_inline void send(__u32 scenario, __u64 interval, __u64 used, __u64 limit)
 {
-	__u32 count = pass_gate(0, scenario, 0, interval);
+	__u32 count = pass_host_gate(scenario, 0, interval);
 
 	if (!count)
 		return;
@@ -93,21 +93,23 @@ static __always_inline void send(__u32 scenario, __u64 interval, __u64 used, __u
 static __always_inline bool held(struct ucounts *user, __u32 what, __u64 *used, __u64 *limit)
 {
 	for (int level = 0; level < 8 && user; level++) {
-		struct user_namespace *ns = BPF_CORE_READ(user, ns);
+		struct user_namespace *ns = user->ns;
 		void *count = (void *)user + bpf_core_field_offset(struct ucounts, ucount);
 		void *most = (void *)ns + bpf_core_field_offset(struct user_namespace, ucount_max);
 		__s64 has = 0, may = 0;
 
 		bpf_probe_read_kernel(&has, sizeof(has), count + what * sizeof(__s64));
+		if (has <= 0)
+			return false;
 		bpf_probe_read_kernel(&may, sizeof(may), most + what * sizeof(__s64));
-		if (!BPF_CORE_READ(ns, parent)) {
+		if (!ns->parent) {
 			*used = has;
 			*limit = may;
 			return true;
 		}
 		if (has >= may)
 			return false;
-		user = BPF_CORE_READ(ns, ucounts);
+		user = ns->ucounts;
 	}
 	return false;
 }
@@ -120,11 +122,11 @@ static __always_inline void look_at(struct ucounts *user, __u32 scenario, __u32 
 		send(scenario, SHORT_INTERVAL_NS, used, limit);
 }
 
-/* What the user of this process has. */
-static __always_inline void look(void)
+/* What the user of a process has. */
+static __always_inline void look(struct task_struct *task)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct ucounts *user = BPF_CORE_READ(task, cred, ucounts);
+	const struct cred *cred = task->cred;
+	struct ucounts *user = cred->ucounts;
 
 	look_at(user, WATCHES, bpf_core_enum_value(enum ucount_type, UCOUNT_INOTIFY_WATCHES));
 	look_at(user, INSTANCES, bpf_core_enum_value(enum ucount_type, UCOUNT_INOTIFY_INSTANCES));
@@ -136,7 +138,7 @@ static __always_inline void look(void)
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(task_ended, struct task_struct *task)
 {
-	look();
+	look(task);
 	return 0;
 }
 
@@ -146,7 +148,7 @@ int BPF_PROG(task_made, struct task_struct *parent, struct task_struct *child)
 	__u32 zero = 0;
 	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
 
-	look();
+	look(parent);
 	if (!set || !set->tasks_from)
 		return 0;
 	struct pid *pid = BPF_CORE_READ(child, thread_pid);

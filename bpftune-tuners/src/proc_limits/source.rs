@@ -149,7 +149,12 @@ impl ProcLimitsSource {
             _ => vec![number("used", event.used), number("limit", event.limit)],
         };
         figures.push(number("uid", event.uid.into()));
-        Ok(Some(signal(scenario, event.subject(), head.count, figures)))
+        let subject = match scenario {
+            TASKS => event.subject(),
+            // Seen where some process of the user began or ended.
+            _ => format!("user {}", event.uid),
+        };
+        Ok(Some(signal(scenario, subject, head.count, figures)))
     }
 }
 

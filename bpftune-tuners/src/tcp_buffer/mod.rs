@@ -7,6 +7,7 @@
 //! | signal | changes |
 //! |---|---|
 //! | receive buffer about to hit its limit, window full each round trip | `net.ipv4.tcp_rmem[2]`, and `tcp_moderate_rcvbuf` where autotuning is off |
+//! | first window used up in the first round trips | `net.ipv4.tcp_rmem[1]`, up to a first window of 64 KiB |
 //! | send buffer at its limit, application waiting, all sent | `net.ipv4.tcp_wmem[2]` |
 //! | the same, size fixed by SO_RCVBUF / SO_SNDBUF | `net.core.rmem_max` / `wmem_max` |
 //! | TCP memory at its limit while the host has plenty | `net.ipv4.tcp_mem` |

@@ -10,6 +10,7 @@ use bpftune_core::{
 pub(super) const RECEIVE_LIMITED: &str = "receive-limited";
 pub(super) const SEND_LIMITED: &str = "send-limited";
 pub(super) const MEMORY_EXCEEDED: &str = "memory-exceeded";
+pub(super) const FIRST_WINDOW: &str = "first-window-used-up";
 
 /// Another tuner's scenario, about a limit that is owned here: a UDP socket whose size `rmem_max` cut down loses datagrams.
 const UDP_CUT_DOWN: &str = "udp-buffer-cut-down";
@@ -24,6 +25,10 @@ const WMEM_MAX: &str = "net.core.wmem_max";
 /// The kernel's autotuning wants twice the window that a round trip fills, so that slow start can
 /// double it (tcp_rcv_space_adjust, tcp_sndbuf_expand).
 const HEADROOM: f64 = 2.0;
+/// A first window of 64 KiB, the most that a SYN can say (its window field has no scale), takes twice that of buffer; it is the
+/// kernel's own default. More gained nothing in any trial: from there on the kernel grows the window ahead of slow start.
+/// The BPF program has the same number.
+const FIRST_ENOUGH: i64 = 131_072;
 /// Buffer bytes per payload byte where the kernel does not say (skb overhead).
 const OVERHEAD: f64 = 2.0;
 
@@ -184,6 +189,7 @@ impl Tuner for TcpBuffer {
             UDP_CUT_DOWN => udp_cut_down(self, signal, view),
             RECEIVE_LIMITED => receive_limited(self, signal, view),
             SEND_LIMITED => send_limited(self, signal, view),
+            FIRST_WINDOW => first_window(signal, view),
             MEMORY_EXCEEDED => memory_exceeded(self, signal, view),
             _ => Vec::new(),
         }
@@ -297,6 +303,31 @@ fn receive_limited(tuner: &TcpBuffer, signal: &Signal, view: &dyn View) -> Vec<P
         "{story}; its window scale bounds what it can use, later connections get all of it"
     );
     raise(tuner, knob(RMEM, signal), need, reason, view)
+}
+
+/// The size that buffers begin with; a 4096th of memory at most, so that a small machine's many connections can be afforded.
+fn first_window(signal: &Signal, view: &dyn View) -> Vec<Proposal> {
+    let knob = knob(RMEM, signal);
+    let (Some(path), Some(now)) = (Path::of(signal), view.value(&knob)) else {
+        return Vec::new();
+    };
+    let &[least, first, most] = now.numbers() else {
+        return Vec::new();
+    };
+    let affordable = i64::try_from(view.machine().memory_total / 4096).unwrap_or(FIRST_ENOUGH);
+    let target = FIRST_ENOUGH.min(affordable).min(most);
+    // Raised since this event was sent, or by whoever set it.
+    if first as u64 > path.limit || target <= first {
+        return Vec::new();
+    }
+    let reason = format!(
+        "the connection on {} had its first window used up, which is half of a new buffer's {}, so it waits a round trip of \
+         {:.1} ms each time; short connections end before their buffer has grown",
+        signal.subject,
+        bytes(first as f64),
+        path.min_rtt_us / 1e3
+    );
+    gain(knob, Value::new([least, target, most]), reason)
 }
 
 fn send_limited(tuner: &TcpBuffer, signal: &Signal, view: &dyn View) -> Vec<Proposal> {

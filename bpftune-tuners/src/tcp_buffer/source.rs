@@ -17,6 +17,7 @@ pub(super) const SCENARIOS: Scenarios = &[
     (1, super::rules::RECEIVE_LIMITED),
     (2, super::rules::SEND_LIMITED),
     (3, super::rules::MEMORY_EXCEEDED),
+    (4, super::rules::FIRST_WINDOW),
 ];
 
 /// The hooks of `tcp_buffer.bpf.c`.

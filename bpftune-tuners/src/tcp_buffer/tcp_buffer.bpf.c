@@ -10,10 +10,16 @@
  * would be too late: the kernel grows a buffer only when more was copied than
  * in any round trip before, which a window at its limit prevents.
  *
+ * Its first round trips are another matter: there the window is half of the size that
+ * a buffer begins with, tcp_rmem[1].
+ *
  * Send side, tcp_probe (runs when a segment arrives, so also for each ACK): the
  * limit holds a connection back where the send buffer has grown to the limit,
  * the application waits for room (SOCK_NOSPACE), everything written is already
  * on its way, and again no queue stands in the path.
+ *
+ * TCP as a whole: while it holds more than the second number of tcp_mem, the kernel
+ * lets no buffer grow, and nothing fails. So one segment a jiffy is used to look.
  *
  * Both are stable tracepoints taken by BTF; nothing is attached to a socket, so
  * connections older than the daemon count too. A healthy connection leaves
@@ -31,10 +37,14 @@ char LICENSE[] SEC("license") = "GPL";
 
 #define INTERVAL_NS 10000000ULL
 
+/* Buffers that begin with this have a first window of 64 KiB, the most that a SYN can say: rules.rs has the same number. */
+#define FIRST_ENOUGH 131072
+
 enum scenario {
 	RECEIVE_LIMITED = 1,
 	SEND_LIMITED = 2,
 	MEMORY_EXCEEDED = 3,
+	FIRST_WINDOW = 4,
 };
 
 struct tcp_buffer_event {
@@ -143,9 +153,15 @@ static __noinline int look_at(struct sock *sk, struct look *look, __u64 id, __u3
 	__u32 limit = net->ipv4.sysctl_tcp_rmem[2];
 	__u8 moderate = net->ipv4.sysctl_tcp_moderate_rcvbuf;
 
+	__u32 scenario = RECEIVE_LIMITED;
+
 	/* Without autotuning a buffer stays at its first size: that is its limit. */
-	if (!locked && moderate && buffer < limit / 2)
-		return 0;
+	if (!locked && moderate && buffer < limit / 2) {
+		limit = net->ipv4.sysctl_tcp_rmem[1];
+		if (buffer >= FIRST_ENOUGH || limit >= FIRST_ENOUGH)
+			return 0;
+		scenario = FIRST_WINDOW;
+	}
 
 	__u32 min_rtt = tp->rtt_min.s[0].v;
 
@@ -158,12 +174,12 @@ static __noinline int look_at(struct sock *sk, struct look *look, __u64 id, __u3
 
 	if (per_rtt * 4 < (__u64)window * 3)
 		return 0;
-	/* A reader that leaves half of the buffer unread is slow itself. */
-	if ((__u32)sk->sk_backlog.rmem_alloc.counter > buffer / 2)
+	/* A reader that leaves half of the buffer unread is slow itself; two packets may be half of a first one. */
+	if (scenario == RECEIVE_LIMITED && (__u32)sk->sk_backlog.rmem_alloc.counter > buffer / 2)
 		return 0;
 
 	__u64 cookie = net->net_cookie;
-	__u32 count = pass_gate(cookie, RECEIVE_LIMITED, !!locked, INTERVAL_NS);
+	__u32 count = pass_gate(cookie, scenario, !!locked, INTERVAL_NS);
 
 	if (!count)
 		return 0;
@@ -172,7 +188,7 @@ static __noinline int look_at(struct sock *sk, struct look *look, __u64 id, __u3
 	if (!e)
 		return 0;
 	__builtin_memset(e, 0, sizeof(*e));
-	e->head.scenario = RECEIVE_LIMITED;
+	e->head.scenario = scenario;
 	e->head.count = count;
 	e->head.netns_cookie = cookie;
 	e->buffer = buffer;
@@ -258,25 +274,9 @@ static __noinline int at_send_limit(struct sock *sk, bool locked)
 	return 0;
 }
 
-SEC("tp_btf/tcp_probe")
-int BPF_PROG(send_space, struct sock *sk)
+static __always_inline int tell_memory(struct sock *sk, long allocated)
 {
-	struct net *net = sk->__sk_common.skc_net.net;
-	bool locked = BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & SOCK_SNDBUF_LOCK;
-
-	if (locked || sk->sk_sndbuf >= net->ipv4.sysctl_tcp_wmem[2])
-		at_send_limit(sk, locked);
-	return 0;
-}
-
-/* TCP as a whole is at its limit, or under pressure and this socket above its share. */
-SEC("tp_btf/sock_exceed_buf_limit")
-int BPF_PROG(memory_exceeded, struct sock *sk, struct proto *prot, long allocated)
-{
-	if (!bpf_skc_to_tcp_sock(sk))
-		return 0;
-	struct net *net = sk->__sk_common.skc_net.net;
-	__u64 cookie = net->net_cookie;
+	__u64 cookie = sk->__sk_common.skc_net.net->net_cookie;
 	__u32 count = pass_gate(cookie, MEMORY_EXCEEDED, 0, INTERVAL_NS);
 
 	if (!count)
@@ -293,6 +293,43 @@ int BPF_PROG(memory_exceeded, struct sock *sk, struct proto *prot, long allocate
 	fill_peer(e, sk);
 	bpf_ringbuf_submit(e, 0);
 	return 0;
+}
+
+static __noinline int look_at_memory(struct sock *sk)
+{
+	unsigned long *flag = sk->__sk_common.skc_prot->memory_pressure;
+	unsigned long under = 0;
+
+	if (flag && !bpf_probe_read_kernel(&under, sizeof(under), flag) && under)
+		tell_memory(sk, 0);
+	return 0;
+}
+
+/* The last jiffy in which somebody has looked at TCP's memory. */
+static __u64 memory_jiffy;
+
+SEC("tp_btf/tcp_probe")
+int BPF_PROG(send_space, struct sock *sk)
+{
+	__u64 jiffy = bpf_jiffies64();
+
+	if (memory_jiffy != jiffy) {
+		memory_jiffy = jiffy;
+		look_at_memory(sk);
+	}
+	struct net *net = sk->__sk_common.skc_net.net;
+	bool locked = BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & SOCK_SNDBUF_LOCK;
+
+	if (locked || sk->sk_sndbuf >= net->ipv4.sysctl_tcp_wmem[2])
+		at_send_limit(sk, locked);
+	return 0;
+}
+
+/* A socket was refused memory: TCP as a whole is at its limit, or under pressure and this socket above its share. */
+SEC("tp_btf/sock_exceed_buf_limit")
+int BPF_PROG(memory_exceeded, struct sock *sk, struct proto *prot, long allocated)
+{
+	return bpf_skc_to_tcp_sock(sk) ? tell_memory(sk, allocated) : 0;
 }
 
 /*

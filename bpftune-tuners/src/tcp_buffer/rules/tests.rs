@@ -236,3 +236,49 @@ fn a_udp_socket_that_rmem_max_cut_down_raises_it_once() {
         .insert(at(RMEM_MAX, HOST), proposals[0].target.clone());
     assert!(tuner.on_signal(&signal, &view).is_empty());
 }
+
+/// The first window of a connection was used up; its buffer began with this size.
+fn used_up(first: i64) -> Signal {
+    signal(FIRST_WINDOW, first as f64, 4e5, 20_000.0)
+}
+
+#[test]
+fn a_first_window_that_is_used_up_becomes_what_a_syn_can_say_and_no_more() {
+    let mut tuner = TcpBuffer::default();
+    let mut view = recorded();
+    view.values
+        .insert(at(RMEM, NETNS), Value::new([4096, 16384, 6 << 20]));
+    let proposals = tuner.on_signal(&used_up(16384), &view);
+    assert_eq!(proposals[0].target, Value::new([4096, 131_072, 6 << 20]));
+    assert!(
+        proposals[0].reason.contains("round trip of 20.0 ms"),
+        "{}",
+        proposals[0].reason
+    );
+    view.apply(&proposals);
+    assert!(
+        tuner.on_signal(&used_up(16384), &view).is_empty(),
+        "an event from before the change"
+    );
+    assert!(tuner.on_signal(&used_up(131_072), &view).is_empty());
+    assert!(
+        tuner.on_memory_pressure(&view).is_empty(),
+        "a size to begin with holds no memory"
+    );
+}
+
+#[test]
+fn first_windows_are_bounded_by_memory_and_by_the_limit() {
+    let target = |memory, most| {
+        let mut view = recorded();
+        view.machine.memory_total = memory;
+        view.values
+            .insert(at(RMEM, NETNS), Value::new([4096, 8192, most]));
+        let proposals = TcpBuffer::default().on_signal(&used_up(8192), &view);
+        proposals.first().map(|p| p.target.numbers()[1])
+    };
+    assert_eq!(target(crate::testing::TINY, 6 << 20), Some(65536));
+    assert_eq!(target(crate::testing::HUGE, 6 << 20), Some(131_072));
+    assert_eq!(target(crate::testing::HUGE, 32768), Some(32768));
+    assert_eq!(target(crate::testing::HUGE, 8192), None);
+}
