@@ -39,6 +39,18 @@ pub struct HookStatus {
     pub off: Option<String>,
 }
 
+impl HookStatus {
+    /// "hook", or "parameter" where a source says so of one that it needs, by its name or file, beside its programs.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        if self.section.starts_with('/') || self.section.contains('.') {
+            "parameter"
+        } else {
+            "hook"
+        }
+    }
+}
+
 /// A loaded object with its attached programs. Everything detaches on drop.
 pub struct Hooks {
     // Links before the object: they go first.
@@ -267,6 +279,24 @@ fn attach_to_cgroup_root(program: &libbpf_rs::ProgramMut<'_>) -> Result<Link, St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parameters_are_told_from_hooks() {
+        for (section, kind) in [
+            ("tp_btf/tcp_probe", "hook"),
+            ("tracepoint/syscalls/sys_exit_clone3", "hook"),
+            ("sockops", "hook"),
+            ("kernel.sched_autogroup_enabled", "parameter"),
+            ("/sys/kernel/debug/sched/base_slice_ns", "parameter"),
+        ] {
+            let status = HookStatus {
+                name: "x".into(),
+                section: section.into(),
+                off: None,
+            };
+            assert_eq!(status.kind(), kind, "{section}");
+        }
+    }
 
     #[test]
     fn finds_cgroup2_beside_v1() {

@@ -353,8 +353,10 @@ impl Engine {
             .filter_map(|(owner, hook)| {
                 let why = hook.off.as_ref()?;
                 Some(format!(
-                    "{owner}: hook {} ({}) is off: {why}",
-                    hook.name, hook.section
+                    "{owner}: {} {} ({}) is off: {why}",
+                    hook.kind(),
+                    hook.name,
+                    hook.section
                 ))
             })
             .collect()

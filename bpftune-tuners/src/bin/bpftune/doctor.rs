@@ -150,11 +150,11 @@ pub(crate) fn doctor(args: Json) -> Outcome {
     if privileged.is_ok() {
         for (owner, hooks) in hooks()? {
             findings.extend(hooks.into_iter().map(|hook| {
+                let what = format!("{owner}: {} {} ({})", hook.kind(), hook.name, hook.section);
                 let fault = hook.off.map(|why| {
                     let way_out = way_out(&why);
                     (why, way_out)
                 });
-                let what = format!("{owner}: hook {} ({})", hook.name, hook.section);
                 Finding::new(what, fault, false)
             }));
         }

@@ -210,7 +210,11 @@ fn support() -> Outcome {
         .flat_map(|(owner, hooks)| {
             hooks.iter().filter_map(move |hook| {
                 let why = hook.off.as_ref()?;
-                Some(format!("{owner}: hook {} is off: {why}", hook.name))
+                Some(format!(
+                    "{owner}: {} {} is off: {why}",
+                    hook.kind(),
+                    hook.name
+                ))
             })
         })
         .collect();
