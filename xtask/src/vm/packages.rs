@@ -91,7 +91,7 @@ fn find_module(unpacked: &Path, name: &str) -> Result<PathBuf> {
             } else if path.ends_with(&compressed) {
                 check(
                     Command::new("xz")
-                        .args(["--decompress", "--keep"])
+                        .args(["--decompress", "--keep", "--force"])
                         .arg(&path),
                 )?;
                 return Ok(path.with_extension(""));
