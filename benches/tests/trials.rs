@@ -13,7 +13,7 @@ use std::{
 };
 
 use lab::{
-    daemon::{Daemon, rig},
+    daemon::{Daemon, binary, command, rig},
     link::{Link, Shape},
     netns::Netns,
 };
@@ -156,8 +156,10 @@ fn a_second_change_is_judged_against_the_first_not_against_the_start() {
 
 /// The goodput that a decision's trial found without the change.
 fn without(daemon: &Daemon, id: &str) -> f64 {
-    let (code, out, _) = daemon.command(&["explain", id, "--json"]).unwrap();
-    assert_eq!(code, Some(0), "{out}");
+    // The rig has no such verb.
+    let explain = ["explain", id, "--json"];
+    let (code, out, err) = command(&binary().unwrap(), &daemon.state(), &explain).unwrap();
+    assert_eq!(code, Some(0), "{err}");
     let decision: serde_json::Value = serde_json::from_str(&out).unwrap();
     let trial = decision["trial"].as_str().unwrap();
     let record: bpftune_core::trial::Record = serde_json::from_str(trial).unwrap();
