@@ -59,7 +59,8 @@ fn main() -> ExitCode {
         eprintln!("lab: {why}: it makes network namespaces and TUN devices; run it as root");
         return ExitCode::from(77);
     }
-    run(&args).unwrap_or_else(|error| {
+    let run = lab::network::put_back_on_signals().and_then(|()| run(&args));
+    run.unwrap_or_else(|error| {
         eprintln!("lab: {error}");
         ExitCode::FAILURE
     })

@@ -1,15 +1,75 @@
 //! Values of the whole host, for as long as a run lasts.
 
-use std::{fs, io};
+use std::{
+    fs, io,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bpftune_core::{Knob, netns::Namespaces, sysctl};
+use nix::sys::signal::{SigSet, Signal};
 
 use crate::{Error, Result};
 
 /// What was written, with what was there before; put back on drop, the last first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HostValues {
-    before: Vec<(String, String)>,
+    id: u64,
+}
+
+/// What this process has written and not put back: who wrote it, its name, and the value before.
+static WRITTEN: Mutex<Vec<(u64, String, String)>> = Mutex::new(Vec::new());
+
+fn written() -> MutexGuard<'static, Vec<(u64, String, String)>> {
+    // A panic in between leaves whole entries.
+    WRITTEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Puts back what was written, the last first.
+fn put_back(mut these: impl FnMut(u64) -> bool) {
+    let mut written = written();
+    for (_, name, before) in written
+        .extract_if(.., |entry| these(entry.0))
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+    {
+        let before = before.trim();
+        if let Err(error) = write(&name, before) {
+            eprintln!("cannot put {name} back to {before}: {error}");
+        }
+    }
+}
+
+/// From here on this process puts back all that it has written when it is told to end (SIGINT, SIGTERM, SIGHUP), and
+/// ends. To be called before there are other threads.
+///
+/// # Errors
+/// Where the kernel refuses to hold the signals back.
+pub fn put_back_on_signals() -> Result<()> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    signals
+        .thread_block()
+        .map_err(|errno| Error::other("cannot hold signals back", errno))?;
+    std::thread::spawn(move || {
+        let signal = signals
+            .wait()
+            .map_or(Signal::SIGTERM as i32, |signal| signal as i32);
+        put_back(|_| true);
+        std::process::exit(128 + signal);
+    });
+    Ok(())
+}
+
+impl Default for HostValues {
+    fn default() -> HostValues {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        HostValues {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+        }
+    }
 }
 
 /// A value by the name that takes its spelling.
@@ -40,21 +100,17 @@ impl HostValues {
                 sysctl::words(&mut namespaces, &Knob { tunable, netns })
             })
             .map_err(|error| Error::other(failed("read"), error))?;
+        // Held over both, so that no signal comes in between.
+        let mut written = written();
         write(name, value).map_err(Error::doing(failed("write")))?;
-        self.before
-            .push((name.to_owned(), chosen(&before).to_owned()));
+        written.push((self.id, name.to_owned(), chosen(&before).to_owned()));
         Ok(())
     }
 }
 
 impl Drop for HostValues {
     fn drop(&mut self) {
-        for (name, before) in self.before.drain(..).rev() {
-            let before = before.trim();
-            if let Err(error) = write(&name, before) {
-                eprintln!("cannot put {name} back to {before}: {error}");
-            }
-        }
+        put_back(|id| id == self.id);
     }
 }
 

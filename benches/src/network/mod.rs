@@ -26,7 +26,10 @@ use std::{
 use bpftune_core::stats::Direction;
 use serde::Serialize;
 
-pub use self::{host::HostValues, report::run_all};
+pub use self::{
+    host::{HostValues, put_back_on_signals},
+    report::run_all,
+};
 use crate::{Result, bpf_stats, daemon::Daemon, netns::Netns};
 
 /// What is written into a namespace: names and values.
