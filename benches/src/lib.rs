@@ -28,6 +28,7 @@ mod error;
 pub mod link;
 pub mod netns;
 pub mod network;
+mod programs;
 pub mod result;
 pub mod scenario;
 pub mod svg;

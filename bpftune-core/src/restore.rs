@@ -298,6 +298,7 @@ mod tests {
         assert_eq!(killed_at(&device, 1024, "64").left.len(), 1);
         assert_eq!(now(), "64", "somebody else's stays");
     }
+
     /// A network namespace of its own for as long as this lives.
     struct Elsewhere {
         path: std::path::PathBuf,

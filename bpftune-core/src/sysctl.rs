@@ -9,6 +9,7 @@ mod sysfs;
 mod twin;
 
 use std::{
+    fs,
     io::{self, Read, Write},
     path::{Component, Path, PathBuf},
 };
@@ -87,7 +88,13 @@ pub fn path(name: &str) -> PathBuf {
     path
 }
 
-/// The same, of names that lead to a parameter. A journal or a plugin that names another file gets no further.
+/// A sysctl that is one whole number, as the calling thread's namespaces have it. `None` where there is no such.
+#[must_use]
+pub fn number(name: &str) -> Option<u64> {
+    fs::read_to_string(path(name)).ok()?.trim().parse().ok()
+}
+
+/// A name's file, of names that lead to a parameter. A journal or a plugin that names another file gets no further.
 fn checked(name: &str) -> io::Result<PathBuf> {
     let path = path(name);
     let inside = !is_file(name) || name.starts_with(SYSFS);
@@ -206,8 +213,6 @@ pub fn write(namespaces: &mut Namespaces, knob: &Knob, value: &Value) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]

@@ -34,10 +34,9 @@ impl Timer {
         self.0.as_fd()
     }
 
-    /// Takes note that it was due.
-    pub fn take(&self) {
-        // Fails only where it was set anew meanwhile.
-        let _ = self.0.wait();
+    /// Takes note that it was due; `false` where it was not, or was set anew meanwhile.
+    pub fn take(&self) -> bool {
+        self.0.wait().is_ok()
     }
 
     /// Due at the earliest of these, in a moment where that is past; never where there is none.

@@ -1,10 +1,6 @@
-//! The names of block devices, and which of them is looked at.
+//! The names of block devices, and for how long one is looked at.
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, time::Duration};
 
 /// `dev_t` as the kernel has it inside (include/linux/kdev_t.h): twelve bits and twenty.
 const MINOR_BITS: u32 = 20;
@@ -24,30 +20,7 @@ fn disk_at(link: &Path) -> Option<String> {
 }
 
 /// So long after its last signal a device is still the one that a trial may be about, and no other is heard.
-const FOCUS: Duration = Duration::from_secs(30);
-
-/// The one device that is looked at: figures are of one device, and a trial must know of which.
-#[derive(Debug, Default)]
-pub(crate) struct Focus {
-    device: Option<(u32, Instant)>,
-}
-
-impl Focus {
-    /// Whether a device may be heard now; then it is the one.
-    pub(crate) fn takes(&mut self, dev: u32, now: Instant) -> bool {
-        let taken = |(other, until): (u32, Instant)| other != dev && until > now;
-        if self.device.is_some_and(taken) {
-            return false;
-        }
-        self.device = Some((dev, now + FOCUS));
-        true
-    }
-
-    /// Which it is.
-    pub(crate) fn device(&self) -> Option<u32> {
-        self.device.map(|(dev, _)| dev)
-    }
-}
+pub(crate) const FOCUS: Duration = Duration::from_secs(30);
 
 /// A trouble that goes on. What lasts for a few seconds is over before anything could be tried; and the host's own
 /// measure of stalls takes ten seconds to know a load that has just begun from harm that a change did.
@@ -103,15 +76,6 @@ mod tests {
                 major.parse::<u32>().unwrap() << MINOR_BITS | minor.parse::<u32>().unwrap();
             assert_eq!(name(number).as_deref(), entry.file_name().to_str());
         }
-    }
-
-    #[test]
-    fn one_device_is_looked_at_until_it_is_silent() {
-        let (mut focus, now) = (Focus::default(), Instant::now());
-        assert!(focus.takes(1, now) && !focus.takes(2, now + FOCUS / 2));
-        assert!(focus.takes(1, now + FOCUS / 2) && !focus.takes(2, now + FOCUS));
-        assert!(focus.takes(2, now + 2 * FOCUS));
-        assert_eq!(focus.device(), Some(2));
     }
 
     #[test]

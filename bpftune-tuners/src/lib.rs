@@ -15,6 +15,12 @@ pub mod conntrack;
 pub mod cpu_sched;
 #[cfg(any(feature = "blk-queue", feature = "blk-readahead"))]
 mod disks;
+#[cfg(any(
+    feature = "blk-queue",
+    feature = "blk-readahead",
+    feature = "irq-steer"
+))]
+mod focus;
 #[cfg(feature = "ip-frag")]
 pub mod ip_frag;
 #[cfg(feature = "irq-steer")]

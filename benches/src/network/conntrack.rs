@@ -1,13 +1,9 @@
 //! More connections than the table holds.
 
-use std::{
-    io::Write,
-    net::{Ipv4Addr, UdpSocket},
-    process::Stdio,
-};
+use std::net::{Ipv4Addr, UdpSocket};
 
 use super::{Scenario, Stage, Values, host::HostValues};
-use crate::{Error, Result, netns::Netns};
+use crate::{Error, Result, netns::Netns, programs};
 
 /// 100,000 UDP flows in a row to as many addresses of the loopback network, each turn to others, in a namespace
 /// whose firewall tracks connections.
@@ -46,7 +42,7 @@ impl Scenario for Flows {
         let mut host = HostValues::default();
         host.set("net.netfilter.nf_conntrack_max", "16384")?;
         let netns = Netns::new()?;
-        track(&netns)?;
+        programs::nft(&netns, Flows::RULES)?;
         let receiver = netns
             .run(|| UdpSocket::bind("0.0.0.0:9"))
             .map_err(Error::doing("cannot make a socket"))?;
@@ -63,33 +59,11 @@ impl Scenario for Flows {
     }
 
     fn missing(&self) -> Option<&'static str> {
-        let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-            .any(|dir| dir.join("nft").is_file());
-        (!found).then_some("no nft: apt install nftables")
+        programs::no_nft()
     }
 
     fn host_wide(&self) -> bool {
         true
-    }
-}
-
-/// Has a namespace track its connections.
-fn track(netns: &Netns) -> Result<()> {
-    let failed = || Error::doing("cannot load rules into nft");
-    let mut nft = netns
-        .command("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .map_err(failed())?;
-    let mut rules = nft.stdin.take().expect("piped");
-    rules.write_all(Flows::RULES.as_bytes()).map_err(failed())?;
-    drop(rules);
-    let status = nft.wait().map_err(failed())?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Error::other("cannot load rules into nft", status))
     }
 }
 
@@ -111,10 +85,6 @@ impl FlowsStage {
 impl Stage for FlowsStage {
     fn places(&self) -> Vec<&Netns> {
         vec![&self.netns]
-    }
-
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
     }
 
     fn turn(&mut self) -> Result<f64> {

@@ -74,10 +74,6 @@ impl Stage for MixedStage {
         vec![&self.netns]
     }
 
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
-    }
-
     fn turn(&mut self) -> Result<f64> {
         let start = std::time::Instant::now();
         let first = self.next;

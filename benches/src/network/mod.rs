@@ -90,8 +90,10 @@ pub trait Scenario {
         None
     }
 
-    /// What somebody who knows the fault would have set.
-    fn by_hand(&self) -> Values;
+    /// What somebody who knows the fault would have set; nothing, where there is none.
+    fn by_hand(&self) -> Values {
+        &[]
+    }
 
     /// Namespaces with the fault in them, no traffic yet.
     ///
@@ -143,8 +145,10 @@ pub trait Scenario {
 
 /// A scenario set up.
 pub trait Stage {
-    /// Where values are written and the daemon looks.
-    fn places(&self) -> Vec<&Netns>;
+    /// Where values are written and the daemon looks: nowhere but on the host, unless said here.
+    fn places(&self) -> Vec<&Netns> {
+        Vec::new()
+    }
 
     /// Writes a value where that is neither a namespace of [`places`](Stage::places) nor the host: `false` leaves it to
     /// those.
@@ -169,7 +173,9 @@ pub trait Stage {
     ///
     /// # Errors
     /// Where they cannot.
-    fn begin(&mut self) -> Result<()>;
+    fn begin(&mut self) -> Result<()> {
+        Ok(())
+    }
 
     /// A second or so of traffic, and its figure.
     ///

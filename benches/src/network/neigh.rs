@@ -70,10 +70,6 @@ impl Stage for BurstStage {
         vec![&self.segment.netns]
     }
 
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
-    }
-
     fn turn(&mut self) -> Result<f64> {
         // The network has room for six turns of others.
         let first = 1 + self.turns % 6 * Burst::HOSTS;

@@ -93,10 +93,6 @@ impl Stage for BurstStage {
         vec![&self.netns]
     }
 
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
-    }
-
     fn turn(&mut self) -> Result<f64> {
         let start = Instant::now();
         self.netns.run(|| self.send())?;

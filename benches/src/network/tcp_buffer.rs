@@ -76,10 +76,6 @@ impl Stage for ShortStage {
         vec![&self.link.a]
     }
 
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
-    }
-
     fn turn(&mut self) -> Result<f64> {
         let to = self.server.address;
         let asked = || -> std::io::Result<f64> {

@@ -80,10 +80,6 @@ impl Stage for LossyStage {
         vec![&self.link.a]
     }
 
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
-    }
-
     fn turn(&mut self) -> Result<f64> {
         let to = IpAddr::from(self.link.addr_b());
         let transfer = Transfer::start(&self.link.a, &self.link.b, to)?;

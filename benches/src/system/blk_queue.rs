@@ -4,14 +4,17 @@ use std::time::{Duration, Instant};
 
 use bpftune_core::stats::Direction;
 
-use super::disk::{self, Data, Disk, Writer, read_pages, slowest_hundredth};
+use super::{
+    THROUGHPUT,
+    disk::{self, Data, Disk, Writer, read_pages, slowest_hundredth},
+};
 use crate::{
     Result,
-    netns::Netns,
     network::{Kind, Scenario, Stage, Values},
 };
 
 const TUNER: &str = "blk-queue";
+
 /// One reads a page after the other while another has 64 writes of a MiB under way, as a backup or a database's checkpoint
 /// does; mq-deadline with 256 requests, as Debian has it.
 pub(super) struct BesideWriter;
@@ -37,7 +40,7 @@ impl Scenario for BesideWriter {
     }
     /// It leaves queues alone.
     fn tuned(&self) -> (&'static str, Values) {
-        ("throughput-performance", &[])
+        THROUGHPUT
     }
     fn turns(&self) -> usize {
         12
@@ -81,9 +84,6 @@ impl Scenario for MostReads {
     fn bpf_share(&self) -> Option<f64> {
         Some(0.02)
     }
-    fn by_hand(&self) -> Values {
-        &[]
-    }
     fn turns(&self) -> usize {
         6
     }
@@ -101,12 +101,6 @@ impl Scenario for MostReads {
 struct Reads(Data);
 
 impl Stage for Reads {
-    fn places(&self) -> Vec<&Netns> {
-        Vec::new()
-    }
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
-    }
     fn turn(&mut self) -> Result<f64> {
         let start = Instant::now();
         let readers = || -> Result<usize> {
@@ -138,9 +132,6 @@ impl Scenario for ByTurns {
     }
     fn metric(&self) -> (&'static str, &'static str) {
         ("written and read, over ten seconds", "MB/s")
-    }
-    fn by_hand(&self) -> Values {
-        &[]
     }
     fn turns(&self) -> usize {
         4
@@ -186,14 +177,8 @@ impl Busy {
 }
 
 impl Stage for Busy {
-    fn places(&self) -> Vec<&Netns> {
-        Vec::new()
-    }
     fn set(&mut self, name: &str, value: &str) -> Result<bool> {
         self.disk.set(name, value).map(|()| true)
-    }
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
     }
     fn turn(&mut self) -> Result<f64> {
         if (self.writes)(self.turn) != self.writer.is_some() {
@@ -220,9 +205,6 @@ impl Stage for Busy {
 struct ComesAndGoes(Busy);
 
 impl Stage for ComesAndGoes {
-    fn places(&self) -> Vec<&Netns> {
-        Vec::new()
-    }
     fn begin(&mut self) -> Result<()> {
         self.0.begin()
     }

@@ -6,10 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::disk::{self, Data, Disk, Mapped};
+use super::{
+    THROUGHPUT,
+    disk::{self, Data, Disk, Mapped},
+};
 use crate::{
     Error, Result,
-    netns::Netns,
     network::{Scenario, Stage, Values},
 };
 
@@ -33,7 +35,7 @@ impl Scenario for Mapping {
     }
     /// "readahead=>4096": what is longer stays.
     fn tuned(&self) -> (&'static str, Values) {
-        ("throughput-performance", &[])
+        THROUGHPUT
     }
     fn turns(&self) -> usize {
         6
@@ -120,14 +122,8 @@ impl Reading {
 }
 
 impl Stage for Reading {
-    fn places(&self) -> Vec<&Netns> {
-        Vec::new()
-    }
     fn set(&mut self, name: &str, value: &str) -> Result<bool> {
         self.disk.set(name, value).map(|()| true)
-    }
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
     }
     fn turn(&mut self) -> Result<f64> {
         (self.read)(&self.data, Duration::from_secs(1))
@@ -144,7 +140,7 @@ fn rounds(data: &Data, how_long: Duration, mut round: impl FnMut() -> Result<f64
     Ok(sum / start.elapsed().as_secs_f64())
 }
 
-pub(super) fn random_pages(data: &Data, how_long: Duration) -> Result<f64> {
+fn random_pages(data: &Data, how_long: Duration) -> Result<f64> {
     rounds(data, how_long, || {
         let mapped = Mapped::new(data)?;
         let pages = (data.bytes / 4096) as usize;
@@ -155,7 +151,7 @@ pub(super) fn random_pages(data: &Data, how_long: Duration) -> Result<f64> {
     })
 }
 
-pub(super) fn stream(data: &Data, how_long: Duration) -> Result<f64> {
+fn stream(data: &Data, how_long: Duration) -> Result<f64> {
     let failed = || Error::doing("cannot read a file");
     rounds(data, how_long, || {
         let mut file = File::open(data.path()).map_err(failed())?;

@@ -9,8 +9,8 @@ use std::{
 use super::{THROUGHPUT, proc_limits::load};
 use crate::{
     Error, Result,
-    netns::Netns,
     network::{HostValues, Kind, Scenario, Stage, Values, rest_of_second},
+    programs,
 };
 
 const TUNER: &str = "cpu-sched";
@@ -51,10 +51,6 @@ fn session(words: &[&str]) -> Result<Command> {
 }
 
 impl Stage for Desk {
-    fn places(&self) -> Vec<&Netns> {
-        Vec::new()
-    }
-
     fn begin(&mut self) -> Result<()> {
         let mut jobs = session(&["jobs", self.beside.computing])?;
         // It ends with its standard input.
@@ -68,15 +64,9 @@ impl Stage for Desk {
         let start = Instant::now();
         let Beside { tasks, work_us, .. } = self.beside;
         let mut frames = session(&["frames", "1000", tasks, work_us])?;
-        let output = frames
-            .stdin(Stdio::null())
-            .output()
-            .map_err(Error::doing("cannot start setsid(1)"))?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let figure = programs::figure(&mut frames)?;
         rest_of_second(start);
-        text.trim()
-            .parse()
-            .map_err(|_| Error::other("load frames gave no figure", text))
+        Ok(figure)
     }
 }
 
@@ -167,9 +157,6 @@ impl Scenario for Crowd {
     fn metric(&self) -> (&'static str, &'static str) {
         IN_TIME
     }
-    fn by_hand(&self) -> Values {
-        &[]
-    }
     fn host_wide(&self) -> bool {
         true
     }
@@ -206,9 +193,6 @@ impl Scenario for NothingWrong {
     }
     fn metric(&self) -> (&'static str, &'static str) {
         IN_TIME
-    }
-    fn by_hand(&self) -> Values {
-        &[]
     }
     fn host_wide(&self) -> bool {
         true

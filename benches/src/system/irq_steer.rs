@@ -2,10 +2,8 @@
 
 use std::{
     fmt::Write as _,
-    io::Write as _,
     net::{SocketAddr, UdpSocket},
     path::Path,
-    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -26,6 +24,7 @@ use crate::{
     Error, Result,
     netns::Netns,
     network::{Kind, Scenario, Stage, Values},
+    programs,
 };
 
 const TUNER: &str = "irq-steer";
@@ -40,19 +39,12 @@ fn needs() -> Option<&'static str> {
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
         return Some("it takes two processors");
     }
-    let has = |name: &str| {
-        std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-            .any(|dir| dir.join(name).is_file())
-    };
-    if !has("nft") {
-        return Some("no nft: apt install nftables");
-    }
-    (!has("ip")).then_some("no ip: apt install iproute2")
+    let no_ip = || (!programs::found("ip")).then_some("no ip: apt install iproute2");
+    programs::no_nft().or_else(no_ip)
 }
 
 /// A firewall of a few rules that no packet here meets.
 fn guard(netns: &Netns) -> Result<()> {
-    let failed = || Error::doing("cannot load rules into nft");
     let mut rules =
         String::from("table ip wall {\nchain in {\ntype filter hook prerouting priority 0\n");
     for rule in 0..RULES {
@@ -60,20 +52,7 @@ fn guard(netns: &Netns) -> Result<()> {
         let _ = writeln!(rules, "ip saddr 10.8.{}.{} drop", rule / 250, rule % 250);
     }
     rules.push_str("}\n}\n");
-    let mut nft = netns
-        .command("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .map_err(failed())?;
-    let mut input = nft.stdin.take().expect("piped");
-    input.write_all(rules.as_bytes()).map_err(failed())?;
-    drop(input);
-    let status = nft.wait().map_err(failed())?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Error::other("cannot load rules into nft", status))
+    programs::nft(netns, &rules)
 }
 
 /// Has the calling thread run on this processor only.
@@ -268,9 +247,6 @@ impl Scenario for BusyReader {
     fn metric(&self) -> (&'static str, &'static str) {
         RECEIVED
     }
-    fn by_hand(&self) -> Values {
-        &[]
-    }
     fn turns(&self) -> usize {
         6
     }
@@ -310,9 +286,6 @@ impl Scenario for NothingWrong {
     }
     fn metric(&self) -> (&'static str, &'static str) {
         RECEIVED
-    }
-    fn by_hand(&self) -> Values {
-        &[]
     }
     fn tuned(&self) -> (&'static str, Values) {
         THROUGHPUT

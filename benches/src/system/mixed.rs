@@ -12,8 +12,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    netns::Netns,
-    network::{Kind, Scenario, Stage, Values},
+    network::{Kind, Scenario, Stage},
 };
 
 /// Every tuner of the build beside files, memory, threads, pipes, watches and a disk that is read now and then.
@@ -34,9 +33,6 @@ impl Scenario for NothingWrong {
     }
     fn metric(&self) -> (&'static str, &'static str) {
         ("rounds of a mixed load", "/s")
-    }
-    fn by_hand(&self) -> Values {
-        &[]
     }
     fn host_wide(&self) -> bool {
         true
@@ -100,12 +96,6 @@ fn ping() {
 }
 
 impl Stage for Mixed {
-    fn places(&self) -> Vec<&Netns> {
-        Vec::new()
-    }
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
-    }
     fn turn(&mut self) -> Result<f64> {
         let (start, mut rounds) = (Instant::now(), 0u32);
         while start.elapsed() < Duration::from_secs(1) {

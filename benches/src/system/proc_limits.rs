@@ -11,8 +11,8 @@ use std::{
 use super::{THROUGHPUT, pid_ns::PidNs};
 use crate::{
     Error, Result, daemon,
-    netns::Netns,
     network::{Kind, Scenario, Stage, Values, host::HostValues, rest_of_second},
+    programs,
 };
 
 const TUNER: &str = "proc-limits";
@@ -100,12 +100,6 @@ struct Watched {
 }
 
 impl Stage for Watched {
-    fn places(&self) -> Vec<&Netns> {
-        Vec::new()
-    }
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
-    }
     /// It comes and goes each second.
     fn turn(&mut self) -> Result<f64> {
         let start = Instant::now();
@@ -171,12 +165,6 @@ struct Workers {
 }
 
 impl Stage for Workers {
-    fn places(&self) -> Vec<&Netns> {
-        Vec::new()
-    }
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
-    }
     fn turn(&mut self) -> Result<f64> {
         let start = Instant::now();
         let all_tried = std::sync::Barrier::new(10);
@@ -235,9 +223,6 @@ impl Crowded {
 }
 
 impl Stage for Crowded {
-    fn places(&self) -> Vec<&Netns> {
-        Vec::new()
-    }
     fn set(&mut self, _: &str, value: &str) -> Result<bool> {
         let value = value
             .parse()
@@ -247,21 +232,10 @@ impl Stage for Crowded {
     fn launcher(&self, program: &Path) -> Result<Option<PathBuf>> {
         self.place.launcher(program).map(Some)
     }
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
-    }
     fn turn(&mut self) -> Result<f64> {
         let start = Instant::now();
         let mut command = self.place.command(&load()?);
-        let output = command
-            .args(self.words)
-            .output()
-            .map_err(Error::doing("cannot start nsenter(1)"))?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let figure: f64 = text
-            .trim()
-            .parse()
-            .map_err(|_| Error::other("the load gave no figure", text))?;
+        let figure = programs::figure(command.args(self.words))?;
         rest_of_second(start);
         Ok((self.judge)(figure))
     }
@@ -317,9 +291,6 @@ impl Scenario for Bomb {
     fn metric(&self) -> (&'static str, &'static str) {
         ("limit for each hundred tasks that the bomb got", "")
     }
-    fn by_hand(&self) -> Values {
-        &[]
-    }
     fn host_wide(&self) -> bool {
         true
     }
@@ -349,9 +320,6 @@ impl Scenario for NothingWrong {
     fn metric(&self) -> (&'static str, &'static str) {
         ("rounds of files, watches, AIO and threads", "/s")
     }
-    fn by_hand(&self) -> Values {
-        &[]
-    }
     fn host_wide(&self) -> bool {
         true
     }
@@ -367,12 +335,6 @@ struct Mixed {
 }
 
 impl Stage for Mixed {
-    fn places(&self) -> Vec<&Netns> {
-        Vec::new()
-    }
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
-    }
     fn turn(&mut self) -> Result<f64> {
         let (start, mut rounds) = (Instant::now(), 0);
         let file = self.tree.root.path().join("file");

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, programs};
 
 /// Where the file is that the device stands on: writing to memory takes no time and no other disk's.
 const MEMORY: &str = "/dev/shm";
@@ -29,11 +29,7 @@ impl SlowDisk {
         if throttle().is_none() {
             return Some("no blkio control group (v1) that could make a disk slow");
         }
-        let has = |program: &str| {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-        };
-        if !has("losetup") || !has("mkfs.ext4") {
+        if !programs::found("losetup") || !programs::found("mkfs.ext4") {
             return Some("it takes losetup (util-linux) and mkfs.ext4 (e2fsprogs)");
         }
         (!Path::new(MEMORY).is_dir()).then_some("no /dev/shm")

@@ -14,7 +14,6 @@ use nix::{
 use super::THROUGHPUT;
 use crate::{
     Error, Result,
-    netns::Netns,
     network::{HostValues, Kind, Scenario, Stage, Values, rest_of_second},
 };
 
@@ -108,12 +107,6 @@ struct Stacks {
 }
 
 impl Stage for Stacks {
-    fn places(&self) -> Vec<&Netns> {
-        Vec::new()
-    }
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
-    }
     fn turn(&mut self) -> Result<f64> {
         let (start, bytes) = (Instant::now(), page());
         let memory = Pages::new(Guarded::STACKS * 2)?;
@@ -142,9 +135,6 @@ impl Scenario for NothingWrong {
     fn metric(&self) -> (&'static str, &'static str) {
         ("buffers of 64 pages", "/s")
     }
-    fn by_hand(&self) -> Values {
-        &[]
-    }
     fn host_wide(&self) -> bool {
         true
     }
@@ -156,12 +146,6 @@ impl Scenario for NothingWrong {
 struct Buffers;
 
 impl Stage for Buffers {
-    fn places(&self) -> Vec<&Netns> {
-        Vec::new()
-    }
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
-    }
     fn turn(&mut self) -> Result<f64> {
         let (start, mut rounds) = (Instant::now(), 0);
         while start.elapsed() < Duration::from_secs(1) {

@@ -18,7 +18,6 @@ use bpftune_core::stats::Direction;
 use super::{disk::slowest_hundredth, slow_disk::SlowDisk};
 use crate::{
     Error, Result,
-    netns::Netns,
     network::{HostValues, Kind, Scenario, Stage, Values},
 };
 
@@ -192,12 +191,6 @@ impl Load {
 }
 
 impl Stage for Running {
-    fn places(&self) -> Vec<&Netns> {
-        Vec::new()
-    }
-    fn begin(&mut self) -> Result<()> {
-        Ok(())
-    }
     fn turn(&mut self) -> Result<f64> {
         let Load {
             bytes,
@@ -295,9 +288,6 @@ impl Scenario for Alone {
     fn metric(&self) -> (&'static str, &'static str) {
         ("written", "MiB/s")
     }
-    fn by_hand(&self) -> Values {
-        &[]
-    }
     fn host_wide(&self) -> bool {
         true
     }
@@ -332,9 +322,6 @@ impl Scenario for InMemory {
     }
     fn metric(&self) -> (&'static str, &'static str) {
         ("written into memory", "MiB/s")
-    }
-    fn by_hand(&self) -> Values {
-        &[]
     }
     fn host_wide(&self) -> bool {
         true

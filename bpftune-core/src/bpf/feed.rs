@@ -140,7 +140,11 @@ pub fn split(scenarios: Scenarios, event: &[u8]) -> Option<(&'static str, EventH
 }
 
 /// The clock of bpf_ktime_get_ns: `CLOCK_MONOTONIC`.
-fn monotonic_ns() -> u64 {
+///
+/// # Panics
+/// Never: every Linux has this clock.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has this clock");
     Duration::from(now).as_nanos() as u64
 }

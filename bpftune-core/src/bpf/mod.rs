@@ -11,7 +11,7 @@ use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder,
 
 pub use self::{
     events::{EventHeader, Events},
-    feed::{EventSource, Feed, Parse, Scenarios, split},
+    feed::{EventSource, Feed, Parse, Scenarios, monotonic_ns, split},
     fields::Fields,
     host_source::{HostSource, SHARED, of_host},
 };
@@ -26,6 +26,16 @@ pub const WITHOUT_HOOKS: &str = "BPFTUNE_WITHOUT_HOOKS";
 pub fn counter(map: &MapHandle, index: u32) -> Option<f64> {
     let bytes = map.lookup(&index.to_ne_bytes(), MapFlags::ANY).ok()??;
     Some(Fields(&bytes).u64(0)? as f64)
+}
+
+/// The same where each processor counts for itself: the sum of all.
+#[must_use]
+pub fn counter_of_all(map: &MapHandle, index: u32) -> Option<f64> {
+    let each = map
+        .lookup_percpu(&index.to_ne_bytes(), MapFlags::ANY)
+        .ok()??;
+    let sum: u64 = each.iter().filter_map(|bytes| Fields(bytes).u64(0)).sum();
+    Some(sum as f64)
 }
 
 /// One program and whether it runs.

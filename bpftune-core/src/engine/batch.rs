@@ -61,7 +61,6 @@ impl Engine {
         let batch = std::mem::take(&mut self.batch);
         self.carry_out_these(&batch);
         self.let_go_of_gone();
-        self.let_go_of_gone();
     }
 
     /// The same for changes that wait in no group. The decisions of those that were made.

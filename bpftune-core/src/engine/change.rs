@@ -45,7 +45,7 @@ impl Engine {
             Ok(current) => current,
             Err(Error::NetnsGone(_)) => return Ok(()),
             Err(Error::DeviceGone(_)) => {
-                self.gone(&knob, "its device is gone");
+                self.device_gone(&knob);
                 return Ok(());
             }
             Err(error) => {
@@ -337,6 +337,10 @@ impl Engine {
         {
             tracing::debug!("{error}");
         }
+    }
+
+    pub(super) fn device_gone(&mut self, knob: &Knob) {
+        self.gone(knob, "its device is gone");
     }
 
     /// A device or a namespace went, and its values with it. One that comes back, or another of its name, starts anew.

@@ -96,7 +96,7 @@ impl Engine {
                 return false;
             }
             Err(Error::DeviceGone(_)) => {
-                self.gone(knob, "its device is gone");
+                self.device_gone(knob);
                 return false;
             }
             Err(error) => {
@@ -162,7 +162,7 @@ impl Engine {
             let why = format!("its trial {says} {text}");
             match self.take_back(knob, &trial.before, last, &why) {
                 Ok(()) => {}
-                Err(Error::DeviceGone(_)) => self.gone(knob, "its device is gone"),
+                Err(Error::DeviceGone(_)) => self.device_gone(knob),
                 Err(error) => tracing::warn!("{error}"),
             }
         }

@@ -177,7 +177,9 @@ impl Manager {
                     }
                     self.scan_at.get_or_insert(Instant::now() + QUIET);
                 }
-                TOKEN_TIMER => self.timer.take(),
+                TOKEN_TIMER => {
+                    self.timer.take();
+                }
                 token if (token - TOKEN_PLUGINS).is_multiple_of(2) => {
                     self.on_streams(token, &mut news)
                 }

@@ -16,6 +16,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
+#include "bpftune/disk.h"
 #include "bpftune/event.h"
 #define BPFTUNE_GATES 64
 #define BPFTUNE_RING_BYTES (16 * 1024)
@@ -86,9 +87,6 @@ struct {
 	__type(value, struct start);
 } under_way SEC(".maps");
 
-/* include/linux/kdev_t.h */
-#define MINORBITS 20
-
 /* include/linux/blk_types.h */
 #define REQ_OP_MASK 0xff
 
@@ -149,8 +147,7 @@ int BPF_PROG(bio_queued, struct bio *bio)
 	if (way == READ && opf & (1U << bpf_core_enum_value(enum req_flag_bits, __REQ_RAHEAD)))
 		return 0;
 	struct block_device *bdev = bio->bi_bdev;
-	struct gendisk *disk = bdev->bd_disk;
-	__u32 dev = (__u32)disk->major << MINORBITS | (__u32)disk->first_minor;
+	__u32 dev = dev_of(bdev->bd_disk);
 	struct sums *sums = sums_of(dev);
 
 	if (!sums)

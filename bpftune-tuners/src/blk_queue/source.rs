@@ -20,7 +20,7 @@ use super::{
     rules::{BYTES, READ_TIME, READS_SLOW, READS_TIMED, SLOW, WAITS},
     sums::Sums,
 };
-use crate::disks::{self, Focus};
+use crate::{disks, focus::Focus};
 
 const SCENARIOS: Scenarios = &[(1, WAITS)];
 
@@ -35,7 +35,7 @@ const SHARED_OUT: i64 = 128;
 pub struct BlkQueueSource {
     feed: Feed,
     devices: Option<MapHandle>,
-    focus: Focus,
+    focus: Focus<u32>,
     /// The last look at each device.
     looks: HashMap<u32, (Instant, Sums)>,
     quiet_until: Option<Instant>,
@@ -48,7 +48,7 @@ impl BlkQueueSource {
         Ok(BlkQueueSource {
             devices: feed.hooks().map("devices"),
             feed,
-            focus: Focus::default(),
+            focus: Focus::new(disks::FOCUS),
             looks: HashMap::new(),
             quiet_until: None,
         })
@@ -139,7 +139,7 @@ impl Source for BlkQueueSource {
             }
             if let Some((seen, seconds)) = seen
                 && let Some(disk) = disks::name(dev)
-                && self.focus.takes(dev, now)
+                && self.focus.takes(&dev, now)
             {
                 out.push(signal(disk, head.count, &seen, seconds, namespaces.own()));
             }
@@ -156,7 +156,7 @@ impl Source for BlkQueueSource {
     }
 
     fn figure(&mut self, _: NetnsCookie, name: &str) -> Option<f64> {
-        let sums = self.sums(self.focus.device()?)?;
+        let sums = self.sums(*self.focus.on()?)?;
         match name {
             READ_TIME => Some(sums.waited_ns[0] as f64 / 1e9),
             READS_TIMED => Some(sums.timed[0] as f64),

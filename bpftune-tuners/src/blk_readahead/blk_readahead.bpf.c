@@ -25,6 +25,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
+#include "bpftune/disk.h"
 #include "bpftune/event.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -96,20 +97,14 @@ struct {
 	__type(value, __u64);
 } demand SEC(".maps");
 
-/* include/linux/kdev_t.h */
-#define MINORBITS 20
-
 /* The disk below a file; 0 where there is none (a network file system, memory). */
 static __always_inline __u32 disk_of(const struct inode *inode)
 {
 	struct super_block *sb = inode->i_sb;
 	struct block_device *bdev = sb->s_bdev;
 
-	if (bdev) {
-		struct gendisk *disk = bdev->bd_disk;
-
-		return (__u32)disk->major << MINORBITS | (__u32)disk->first_minor;
-	}
+	if (bdev)
+		return dev_of(bdev->bd_disk);
 	/* The device file itself. */
 	return inode->i_rdev;
 }

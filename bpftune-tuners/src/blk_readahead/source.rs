@@ -8,13 +8,13 @@ use std::{
 
 use bpftune_core::{
     Figure, NetnsCookie, Result, Signal, Source,
-    bpf::{Feed, Fields, HookStatus, Scenarios},
+    bpf::{self, Feed, Fields, HookStatus, Scenarios},
     netns::Namespaces,
 };
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use super::rules::{DEMAND, SHORT, WASTED};
-use crate::disks::{self, Focus};
+use crate::{disks, focus::Focus};
 
 const SCENARIOS: Scenarios = &[(1, WASTED), (2, SHORT)];
 
@@ -23,7 +23,7 @@ pub struct BlkReadaheadSource {
     feed: Feed,
     focus_map: Option<MapHandle>,
     demand: Option<MapHandle>,
-    focus: Focus,
+    focus: Focus<u32>,
     quiet: HashMap<String, Instant>,
 }
 
@@ -83,15 +83,15 @@ impl BlkReadaheadSource {
             focus_map: feed.hooks().map("focus"),
             demand: feed.hooks().map("demand"),
             feed,
-            focus: Focus::default(),
+            focus: Focus::new(disks::FOCUS),
             quiet: HashMap::new(),
         })
     }
 
     /// Whether a device may be heard now; then it is the one that demand is counted of.
     fn looks_at(&mut self, dev: u32, now: Instant) -> bool {
-        let before = self.focus.device();
-        let taken = self.focus.takes(dev, now);
+        let before = self.focus.on().copied();
+        let taken = self.focus.takes(&dev, now);
         if taken
             && before != Some(dev)
             && let Some(map) = &self.focus_map
@@ -139,13 +139,7 @@ impl Source for BlkReadaheadSource {
         if name != DEMAND || !self.counts_demand() {
             return None;
         }
-        let each = self
-            .demand
-            .as_ref()?
-            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
-            .ok()??;
-        let sum: u64 = each.iter().filter_map(|bytes| Fields(bytes).u64(0)).sum();
-        Some(sum as f64)
+        bpf::counter_of_all(self.demand.as_ref()?, 0)
     }
 
     fn map_bytes(&self) -> u64 {

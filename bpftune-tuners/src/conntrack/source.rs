@@ -1,17 +1,12 @@
 //! From the BPF program's events, and a look at the table, to signals.
 
-use std::{
-    fs::{self, File},
-    io::Read,
-    os::fd::BorrowedFd,
-    time::Duration,
-};
+use std::{fs::File, io::Read, os::fd::BorrowedFd, time::Duration};
 
 use bpftune_core::{
     Figure, NetnsCookie, Result, Signal, Source,
     bpf::{Feed, HookStatus, Scenarios},
     netns::Namespaces,
-    sysctl,
+    sysctl::number,
 };
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
@@ -154,14 +149,6 @@ impl ConntrackSource {
         // Fails only where the kernel has no memory for it: then the old one holds.
         let _ = quotas.update(&netns.0.to_ne_bytes(), &value, MapFlags::ANY);
     }
-}
-
-fn number(name: &str) -> Option<u64> {
-    fs::read_to_string(sysctl::path(name))
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
 }
 
 impl Source for ConntrackSource {

@@ -4,10 +4,10 @@ use std::{os::fd::BorrowedFd, time::Duration};
 
 use bpftune_core::{
     Figure, NetnsCookie, Result, Signal, Source,
-    bpf::{EventHeader, Feed, Fields, HookStatus, Scenarios},
+    bpf::{self, EventHeader, Feed, Fields, HookStatus, Scenarios},
     netns::Namespaces,
 };
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use libbpf_rs::MapHandle;
 
 use super::{
     lacks,
@@ -85,12 +85,7 @@ impl Source for CpuSchedSource {
 
     fn figure(&mut self, _: NetnsCookie, name: &str) -> Option<f64> {
         let (_, index, unit) = TOTALS.iter().find(|(known, ..)| *known == name)?;
-        let totals = self.totals.as_ref()?;
-        let each = totals
-            .lookup_percpu(&index.to_ne_bytes(), MapFlags::ANY)
-            .ok()??;
-        let sum: u64 = each.iter().filter_map(|bytes| Fields(bytes).u64(0)).sum();
-        Some(sum as f64 * unit)
+        Some(bpf::counter_of_all(self.totals.as_ref()?, *index)? * unit)
     }
 
     /// There is at most one a second of each processor.

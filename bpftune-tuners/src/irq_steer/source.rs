@@ -18,6 +18,7 @@ use super::{
     load::Load,
     rules::{ONE_SIDED, PACKETS, one_sided},
 };
+use crate::focus::Focus;
 
 const SCENARIOS: Scenarios = &[(1, "taken-in")];
 
@@ -31,8 +32,8 @@ pub struct IrqSteerSource {
     cpus: u32,
     places: Vec<Cpus>,
     load: Load,
-    /// Of each namespace the device that is looked at now, until when: figures are of one device.
-    focus: HashMap<NetnsCookie, (Device, Instant)>,
+    /// Of each namespace the device that is looked at now.
+    focus: HashMap<NetnsCookie, Focus<Device>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,16 +123,11 @@ impl IrqSteerSource {
 
     /// Whether a device may be heard now; then it is the one whose packets are counted.
     fn looks_at(&mut self, netns: NetnsCookie, device: &Device, now: Instant) -> bool {
-        self.focus.retain(|_, (_, until)| *until > now);
-        let (focus, until) = self
-            .focus
-            .entry(netns)
-            .or_insert_with(|| (device.clone(), now));
-        if focus != device {
-            return false;
-        }
-        *until = now + FOCUS;
-        true
+        self.focus.retain(|_, focus| focus.holds(now));
+        let focus = self.focus.entry(netns);
+        focus
+            .or_insert_with(|| Focus::new(FOCUS))
+            .takes(device, now)
     }
 }
 
@@ -161,7 +157,7 @@ impl Source for IrqSteerSource {
     }
 
     fn figure(&mut self, netns: NetnsCookie, name: &str) -> Option<f64> {
-        let (device, _) = self.focus.get(&netns)?;
+        let device = self.focus.get(&netns)?.on()?;
         let lanes = self.lanes.as_ref().filter(|_| name == PACKETS)?;
         let mut packets = 0;
         for cpu in 0..self.cpus {

@@ -1,6 +1,6 @@
 //! From the BPF program's events to signals.
 
-use std::{collections::HashSet, fs, os::fd::BorrowedFd, time::Duration};
+use std::{collections::HashSet, os::fd::BorrowedFd, time::Duration};
 
 use bpftune_core::{
     Figure, Knob, NetnsCookie, Result, Signal, Source,
@@ -46,8 +46,7 @@ impl UdpBufferSource {
 
 /// A parameter of the host; the calling thread is there.
 fn read(name: &str) -> Option<u32> {
-    let text = fs::read_to_string(sysctl::path(name)).ok()?;
-    text.trim().parse().ok()
+    u32::try_from(sysctl::number(name)?).ok()
 }
 
 impl Source for UdpBufferSource {

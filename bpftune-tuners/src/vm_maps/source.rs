@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fs,
     os::fd::BorrowedFd,
     time::{Duration, Instant},
 };
@@ -11,7 +10,7 @@ use bpftune_core::{
     Figure, Knob, NetnsCookie, Result, Signal, Source,
     bpf::{Feed, Fields, HookStatus, SHARED, Scenarios},
     netns::Namespaces,
-    sysctl,
+    sysctl::number,
     trial::ProcMeter,
 };
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -63,15 +62,6 @@ impl Event {
         let Event { name, pid, uid, .. } = self;
         format!("{name} (process {pid} of user {uid})")
     }
-}
-
-/// A sysctl's number, where there is such.
-fn number(name: &str) -> Option<u64> {
-    fs::read_to_string(sysctl::path(name))
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
 }
 
 fn overcommit() -> u64 {

@@ -8,19 +8,13 @@ use std::{
 
 use bpftune_core::{
     Error, NetnsCookie, Result, Signal, Source,
-    bpf::{self, Feed, Fields, HookStatus, Scenarios},
+    bpf::{self, Feed, Fields, HookStatus, Scenarios, monotonic_ns},
     netns::Namespaces,
+    timer::Timer,
     trial::{Counter, Meter, ProcMeter},
 };
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use nix::{
-    sys::{
-        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags},
-        time::TimeSpec,
-        timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
-    },
-    time::clock_gettime,
-};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use super::{
     look::{Now, Sums, signal},
@@ -55,7 +49,7 @@ pub struct VmWritebackSource {
     sums: Option<MapHandle>,
     syncing: Option<MapHandle>,
     /// Ends the patience.
-    timer: TimerFd,
+    timer: Timer,
     /// Events and the timer.
     either: Epoll,
     /// The last look; `None` while nothing goes on and the costly hooks are off.
@@ -68,15 +62,13 @@ impl VmWritebackSource {
         let object = include_bytes!(concat!(env!("OUT_DIR"), "/vm_writeback.bpf.o"));
         let mut feed = Feed::load(super::NAME, object, SCENARIOS)?;
         feed.switch(&COSTLY, false);
-        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)
-            .map_err(Error::system("timerfd_create"))?;
+        let timer = Timer::new()?;
         let either =
             Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::system("epoll_create1"))?;
         let readable = |data| EpollEvent::new(EpollFlags::EPOLLIN, data);
         either
             .add(feed.fd(), readable(0))
-            .and_then(|()| either.add(timer.as_fd(), readable(1)))
+            .and_then(|()| either.add(timer.fd(), readable(1)))
             .map_err(Error::system("epoll_ctl"))?;
         Ok(VmWritebackSource {
             rates: feed.hooks().map("rates"),
@@ -166,13 +158,6 @@ impl VmWritebackSource {
         signal(netns, at - before, &then, &sums, &now)
     }
 
-    fn arm(&self) -> Result<()> {
-        let expiration = Expiration::OneShot(TimeSpec::from_duration(PATIENCE));
-        self.timer
-            .set(expiration, TimerSetTimeFlags::empty())
-            .map_err(Error::system("timerfd_settime"))
-    }
-
     /// Nothing has waited for a while.
     fn rest(&mut self) {
         self.feed.switch(&COSTLY, false);
@@ -202,12 +187,6 @@ impl Rate {
     }
 }
 
-/// The clock of bpf_ktime_get_ns.
-fn monotonic_ns() -> u64 {
-    let now = clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map(Duration::from);
-    now.map_or(0, |now| now.as_nanos() as u64)
-}
-
 impl Source for VmWritebackSource {
     fn fd(&self) -> BorrowedFd<'_> {
         self.either.0.as_fd()
@@ -215,8 +194,8 @@ impl Source for VmWritebackSource {
 
     fn drain(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         if !self.feed.drain()?.is_empty() {
-            self.arm()?;
             let now = Instant::now();
+            self.timer.set([now + PATIENCE]);
             if let Some(signal) = self.look(namespaces.own())
                 && self
                     .quiet
@@ -225,7 +204,7 @@ impl Source for VmWritebackSource {
             {
                 out.push(signal);
             }
-        } else if self.timer.wait().is_ok() {
+        } else if self.timer.take() {
             self.rest();
         }
         Ok(())

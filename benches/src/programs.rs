@@ -1,0 +1,53 @@
+//! Programs of the host that scenarios need.
+
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use crate::{Error, Result, netns::Netns};
+
+/// Whether a program is in one of the folders of `PATH`.
+pub(crate) fn found(name: &str) -> bool {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .any(|folder| folder.join(name).is_file())
+}
+
+/// Why there is no nft(8), if so.
+pub(crate) fn no_nft() -> Option<&'static str> {
+    (!found("nft")).then_some("no nft: apt install nftables")
+}
+
+/// Loads rules into a namespace.
+pub(crate) fn nft(netns: &Netns, rules: &str) -> Result<()> {
+    let failed = || Error::doing("cannot load rules into nft");
+    let mut nft = netns
+        .command("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .map_err(failed())?;
+    let mut input = nft.stdin.take().expect("piped");
+    input.write_all(rules.as_bytes()).map_err(failed())?;
+    drop(input);
+    let status = nft.wait().map_err(failed())?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::other("cannot load rules into nft", status))
+}
+
+/// The figure that a load prints.
+pub(crate) fn figure(load: &mut Command) -> Result<f64> {
+    let output = load
+        .stdin(Stdio::null())
+        .output()
+        .map_err(Error::doing(format!(
+            "cannot start {:?}",
+            load.get_program()
+        )))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.trim()
+        .parse()
+        .map_err(|_| Error::other("the load gave no figure", text))
+}
