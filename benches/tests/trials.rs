@@ -218,7 +218,8 @@ fn harm_to_the_host_takes_every_recent_change_back_at_once_and_the_tuner_rests()
     until("it rests", || logged(&daemon, "rig rests for 600 s"));
 }
 
-/// A control group whose only process waits for memory most of the time: cgroup v1 bounds the memory, v2 measures.
+/// A control group whose only process waits for memory a third of the time, and for no disk: it reads a file of
+/// nothing but a hole through too little page cache. cgroup v1 bounds the memory, v2 measures.
 struct Thrashing {
     groups: Vec<PathBuf>,
     child: std::process::Child,
@@ -243,12 +244,14 @@ impl Thrashing {
             std::fs::create_dir(group).ok()?;
         }
         let files = tempfile::tempdir().ok()?;
-        std::fs::write(v1.join("memory.limit_in_bytes"), "8388608").ok()?;
+        std::fs::write(v1.join("memory.limit_in_bytes"), "1048576").ok()?;
+        let hole = std::fs::File::create(files.path().join("data")).ok()?;
+        hole.set_len(1 << 30).ok()?;
         std::os::unix::fs::symlink(v2.join("memory.pressure"), files.path().join("memory")).ok()?;
         std::os::unix::fs::symlink(v2.join("io.pressure"), files.path().join("io")).ok()?;
         let script = format!(
             "echo $$ > {0}/cgroup.procs; echo $$ > {1}/cgroup.procs; \
-             head -c 67108864 /dev/urandom > {2}/data; while :; do cat {2}/data {2}/data > /dev/null; done",
+             while :; do cat {2}/data {2}/data > /dev/null; done",
             v1.display(),
             v2.display(),
             files.path().display()
@@ -263,6 +266,15 @@ impl Thrashing {
             child,
             files,
         })
+    }
+
+    /// Stops all of it, or lets it go on.
+    fn signal(&self, signal: Signal) {
+        let members = std::fs::read_to_string(self.groups[0].join("cgroup.procs")).unwrap();
+        for pid in members.lines().map(|pid| pid.parse().unwrap()) {
+            // A `cat` may have ended.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
+        }
     }
 }
 
@@ -286,7 +298,7 @@ impl Drop for Thrashing {
 fn a_stalled_host_takes_changes_back() {
     need_root!();
     let link = link();
-    let Some(mut thrashing) = Thrashing::start() else {
+    let Some(thrashing) = Thrashing::start() else {
         eprintln!(
             "SKIP: needs a cgroup v1 memory controller and cgroup v2 to stall something for memory"
         );
@@ -303,8 +315,6 @@ fn a_stalled_host_takes_changes_back() {
         };
         total(&text) / 1e6
     };
-    // The daemon comes while all is well, and then it is not.
-    let pid = nix::unistd::Pid::from_raw(thrashing.child.id() as i32);
     let until_it_stalls = Instant::now() + Duration::from_secs(20);
     while stalled() < 0.2 && Instant::now() < until_it_stalls {
         std::thread::sleep(Duration::from_millis(100));
@@ -316,6 +326,8 @@ fn a_stalled_host_takes_changes_back() {
         );
         return;
     }
+    // The change is made while all is well, and then it is not.
+    thrashing.signal(Signal::SIGSTOP);
     let daemon = start(
         &[&link.a],
         &[
@@ -328,6 +340,7 @@ fn a_stalled_host_takes_changes_back() {
     until_slowly("it is changed", &daemon, || {
         link.a.sysctl(WMEM).unwrap() == "4096 16384 5000000"
     });
+    thrashing.signal(Signal::SIGCONT);
     until_slowly("it is taken back", &daemon, || {
         link.a.sysctl(WMEM).unwrap() == START
     });
@@ -336,8 +349,6 @@ fn a_stalled_host_takes_changes_back() {
         "{}",
         daemon.log().join("\n")
     );
-    let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
-    let _ = thrashing.child.wait();
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn main() {
         std::process::exit(1);
     }
     mounts();
+    controllers();
     modules();
     limits();
     let words = fs::read_to_string("/proc/cmdline").unwrap_or_default();
@@ -71,6 +72,11 @@ fn mounts() {
     }
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
     let _ = fs::set_permissions("/tmp", mode);
+}
+
+/// Control groups may limit memory and tasks, as on a host with systemd.
+fn controllers() {
+    let _ = fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory +pids");
 }
 
 /// Loads what lies in /modules; one that the kernel refuses is named.
