@@ -10,7 +10,8 @@ use bpftune_core::{
 
 /// Programs that were woken wait for long.
 pub(super) const WAITS: &str = "woken-waits";
-/// Figures of the source: wake-ups looked at, ms that they waited, and how many of them for more than anybody bears.
+/// Figures of the source: wake-ups for a moment's work, ms that they waited, and how many of them for more than anybody
+/// bears.
 pub(super) const WOKEN: &str = "woken";
 pub(super) const WAITED: &str = "waited";
 pub(super) const VERY_LONG: &str = "very-long";
@@ -21,9 +22,10 @@ pub(super) const BASE_SLICE: &str = "/sys/kernel/debug/sched/base_slice_ns";
 /// With shorter turns a processor spends more than one part in a thousand on switching.
 const SHORTEST_NS: i64 = 1_000_000;
 
-/// Long waits of such a share are worth a change: half as much again as what the program tells.
+/// Long waits of such a share are worth a change: half as much again as what the source tells.
 const OFTEN: f64 = 0.15;
-/// Of these, such a share behind other sessions is worth to part them: who computes stands in its own way, too.
+/// Of these, such a share in sessions that get less than theirs is worth to part them: who computes stands in its own
+/// way, too.
 const OTHERS: f64 = 0.3;
 
 /// The tuner. It remembers what did not help.
@@ -46,8 +48,8 @@ impl CpuSched {
             netns: view.host_netns(),
         };
         let waits = format!(
-            "{:.0} of {woken:.0} wake-ups looked at waited 4 ms and more for a processor, {mean:.1} ms on average, the \
-             longest {:.0} ms, by {}",
+            "of {woken:.0} wake-ups for a moment's work {:.0} waited 4 ms and more for a processor, {mean:.1} ms on average, \
+             the longest {:.0} ms, by {}",
             own + others,
             figure("longest")?,
             signal.subject
@@ -57,7 +59,8 @@ impl CpuSched {
             if view.value(&autogroup)?.last() != 0 || self.useless.contains_key(&autogroup) {
                 return None;
             }
-            let reason = format!("{waits}; {others:.0} of them behind tasks of other sessions");
+            let reason =
+                format!("{waits}; {others:.0} of them in sessions that get less than their share");
             return Some(Proposal::gain(autogroup, 1, reason));
         }
         let slice = knob(BASE_SLICE);
