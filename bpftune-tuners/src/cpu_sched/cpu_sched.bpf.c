@@ -5,8 +5,8 @@
  * The scheduler keeps both for each task anyway: the time it was ready without a
  * processor, whether it had just been woken or was made to step back for others, and
  * the time it ran. So nothing is attached to switches of tasks, of which there are
- * hundreds of thousands a second. Once a second, and only while the host is short of
- * processors, this runs over all tasks and writes down the sums.
+ * hundreds of thousands a second. While the host is short of processors, and only then,
+ * this runs over all tasks four times a second and writes down the sums.
  *
  * With autogroups (sched(7)) each session is one competitor, whatever the number of its
  * tasks; without, each task is. A task in a control group of its own for processors is

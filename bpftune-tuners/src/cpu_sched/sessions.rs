@@ -8,11 +8,28 @@ use super::tasks::Task;
 /// busiest moments, others would have then.
 const MODEST: f64 = 0.7;
 
+/// One that was seen for less than this is not judged: it has just begun, or ended.
+const JUDGED: Duration = Duration::from_millis(200);
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Session {
+    /// From when to when it was seen; `None`: not yet.
+    seen: Option<(Duration, Duration)>,
     used: Duration,
     woken: f64,
     long: f64,
+}
+
+impl Session {
+    fn lived(&self) -> Duration {
+        let span = self.seen.map(|(from, to)| to.saturating_sub(from));
+        span.unwrap_or_default()
+    }
+
+    /// Processors that it had while it was there.
+    fn processors(&self) -> f64 {
+        self.used.div_duration_f64(self.lived().max(JUDGED))
+    }
 }
 
 /// Sessions over some time. Tasks in control groups of their own are nobody's.
@@ -26,15 +43,28 @@ pub(super) struct Sessions {
     waited: f64,
 }
 
+/// Wake-ups of tasks that work for a moment each time, and how many of them waited for long.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Woken {
+    pub(super) times: f64,
+    pub(super) long: f64,
+}
+
+impl Woken {
+    fn add(&mut self, session: &Session) {
+        self.times += session.woken;
+        self.long += session.long;
+    }
+}
+
 /// What is to be told of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Waits {
-    /// Wake-ups, by tasks that work for a moment each time.
-    pub(super) woken: f64,
-    /// Those that waited for long, in sessions that autogroups would give more than they need, and in others.
-    pub(super) behind_others: f64,
-    pub(super) behind_own: f64,
-    /// Wait of each wake-up, seconds.
+    /// In sessions that autogroups would give more than they need, as far as there was a long wait in them.
+    pub(super) modest: Woken,
+    /// In all others.
+    pub(super) rest: Woken,
+    /// Wait of each wake-up, of all, seconds.
     pub(super) mean: f64,
 }
 
@@ -47,9 +77,12 @@ impl Sessions {
         }
     }
 
-    /// A task had a processor for so long.
-    pub(super) fn used(&mut self, task: &Task, time: Duration) {
-        self.of(task).used += time;
+    /// From then to then a task had a processor for so long.
+    pub(super) fn used(&mut self, task: &Task, (from, to): (Duration, Duration), time: Duration) {
+        let session = self.of(task);
+        session.used += time;
+        let (first, last) = session.seen.get_or_insert((from, to));
+        (*first, *last) = ((*first).min(from), (*last).max(to));
     }
 
     /// A task woke up so many times, waited so long each time, and for long so often.
@@ -63,30 +96,27 @@ impl Sessions {
     /// The sums, on a host of so many processors that worked for so many seconds in all. What of this no look has seen,
     /// mostly of processes that lived shorter than that, counts as another session's.
     pub(super) fn waits(&self, cpus: f64, busy: f64) -> Waits {
-        let mut waits = Waits {
-            woken: self.grouped.woken,
-            behind_own: self.grouped.long,
-            ..Waits::default()
-        };
-        let processors = |session: &Session| session.used.as_secs_f64() / self.over.as_secs_f64();
-        let left = cpus - processors(&self.grouped);
-        let seen: f64 = self.each.values().map(processors).sum();
-        let unseen = busy / self.over.as_secs_f64() - processors(&self.grouped) - seen;
+        let mut waits = Waits::default();
+        waits.rest.add(&self.grouped);
+        let left = cpus - self.grouped.processors();
+        let seen: Duration = self.each.values().map(|session| session.used).sum();
+        let unseen = busy - (seen + self.grouped.used).as_secs_f64();
+        let unseen = (unseen / self.over.as_secs_f64()).max(0.0);
         for (id, session) in &self.each {
-            waits.woken += session.woken;
-            if session.long == 0.0 {
-                continue;
-            }
             let others = self.each.iter().filter(|(other, _)| *other != id);
-            let others = others.map(|(_, other)| processors(other));
-            let others = others.chain([unseen.max(0.0)]).collect();
-            if is_modest(processors(session), others, left) {
-                waits.behind_others += session.long;
+            let others = others.map(|(_, other)| other.processors());
+            let modest = session.long > 0.0
+                && session.lived() >= JUDGED
+                && is_modest(session.processors(), others.chain([unseen]).collect(), left);
+            let among = if modest {
+                &mut waits.modest
             } else {
-                waits.behind_own += session.long;
-            }
+                &mut waits.rest
+            };
+            among.add(session);
         }
-        waits.mean = self.waited / waits.woken.max(1.0);
+        let woken = waits.modest.times + waits.rest.times;
+        waits.mean = self.waited / woken.max(1.0);
         waits
     }
 }
@@ -114,6 +144,8 @@ fn is_modest(used: f64, mut others: Vec<f64>, processors: f64) -> bool {
 mod tests {
     use super::*;
 
+    const ALL: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(62));
+
     /// Sessions of tasks that had so many processors, each with ten wake-ups that waited for long; on two processors,
     /// both busy.
     fn waits(used: &[f64]) -> Waits {
@@ -126,7 +158,7 @@ mod tests {
                 session: session as u64,
                 ..Task::default()
             };
-            sessions.used(&task, Duration::from_secs_f64(2.0 * used));
+            sessions.used(&task, ALL, Duration::from_secs_f64(2.0 * used));
             sessions.woke(&task, 20.0, 10.0, Duration::from_millis(7));
         }
         sessions.waits(2.0, 4.0)
@@ -135,8 +167,11 @@ mod tests {
     #[test]
     fn who_asks_for_little_gets_less_than_its_share() {
         let found = waits(&[0.12, 1.86]);
-        assert_eq!((found.behind_others, found.behind_own), (10.0, 10.0));
-        assert_eq!(found.woken, 40.0);
+        let each = Woken {
+            times: 20.0,
+            long: 10.0,
+        };
+        assert_eq!((found.modest, found.rest), (each, each));
         assert!((found.mean - 0.007).abs() < 1e-9);
     }
 
@@ -146,7 +181,7 @@ mod tests {
         for used in [0.75, 0.95, 0.99, 1.0, 1.05, 1.5] {
             let found = waits(&[used, 2.0 - used]);
             assert_eq!(
-                found.behind_others,
+                found.modest.long,
                 if used > 1.3 { 10.0 } else { 0.0 },
                 "{used}"
             );
@@ -156,22 +191,39 @@ mod tests {
     #[test]
     fn a_share_depends_on_what_others_need() {
         // Seven that all compute: each has its share already.
-        assert_eq!(waits(&[0.28; 7]).behind_others, 0.0);
+        assert_eq!(waits(&[0.28; 7]).modest.long, 0.0);
         // Services that do little leave the rest of their share to all: 0.93 is left for each of two.
         let found = waits(&[0.5, 1.36, 0.04, 0.04, 0.03, 0.03]);
-        assert_eq!((found.behind_others, found.behind_own), (50.0, 10.0));
+        assert_eq!((found.modest.long, found.rest.long), (50.0, 10.0));
         let found = waits(&[0.7, 1.16, 0.04, 0.04, 0.03, 0.03]);
-        assert_eq!((found.behind_others, found.behind_own), (40.0, 20.0));
+        assert_eq!((found.modest.long, found.rest.long), (40.0, 20.0));
     }
 
     #[test]
     fn nobody_is_in_the_way_of_who_uses_most() {
-        assert_eq!(waits(&[1.2]).behind_others, 0.0);
+        assert_eq!(waits(&[1.2]).modest.long, 0.0);
         assert_eq!(
-            waits(&[2.0, 0.0]).behind_others,
+            waits(&[2.0, 0.0]).modest.long,
             10.0,
             "the other one waits for it"
         );
+    }
+
+    /// In the lab's trap a new session begins each second; in the middle of it half of its second has been seen.
+    #[test]
+    fn a_session_is_judged_by_the_time_in_which_it_was_there() {
+        for (span, used, others) in [(500, 460, 0.0), (500, 60, 10.0), (150, 20, 0.0)] {
+            let mut sessions = Sessions {
+                over: Duration::from_secs(1),
+                ..Sessions::default()
+            };
+            let frames = Task::default();
+            let time = Duration::from_millis;
+            sessions.used(&frames, (time(9_000), time(9_000 + span)), time(used));
+            sessions.woke(&frames, 20.0, 10.0, time(13));
+            let found = sessions.waits(2.0, 2.0);
+            assert_eq!(found.modest.long, others, "{used} of {span} ms");
+        }
     }
 
     #[test]
@@ -181,18 +233,18 @@ mod tests {
             ..Task::default()
         };
         let mut sessions = Sessions {
-            over: Duration::from_secs(1),
+            over: Duration::from_secs(2),
             ..Sessions::default()
         };
-        sessions.used(&grouped, Duration::from_millis(100));
+        sessions.used(&grouped, ALL, Duration::from_millis(100));
         sessions.woke(&grouped, 20.0, 10.0, Duration::from_millis(7));
         let other = Task {
             session: 7,
             ..Task::default()
         };
-        sessions.used(&other, Duration::from_millis(1900));
-        let found = sessions.waits(2.0, 2.0);
-        assert_eq!((found.behind_others, found.behind_own), (0.0, 10.0));
+        sessions.used(&other, ALL, Duration::from_millis(3900));
+        let found = sessions.waits(2.0, 4.0);
+        assert_eq!((found.modest.long, found.rest.long), (0.0, 10.0));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! While the host is short of processors, looks at all tasks once a second; else sleeps.
+//! While the host is short of processors, looks at all tasks four times a second; else sleeps.
 
 use std::{
     fs::File,
@@ -19,6 +19,7 @@ use bpftune_core::{
 use super::{
     lacks,
     rules::{VERY_LONG, WAITED, WAITS, WOKEN},
+    sessions::Woken,
     tasks::{Tally, Task},
 };
 
@@ -27,7 +28,9 @@ const TASKS: &str = "tasks";
 /// Some task waited for a processor a tenth of this time: the host is short of them.
 const PRESSURE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 /// Between two looks.
-const EACH: Duration = Duration::from_secs(1);
+const EACH: Duration = Duration::from_millis(250);
+/// What they have seen in so long is told together.
+const TOLD: Duration = Duration::from_secs(1);
 /// So long after the last word of pressure the looks end. The kernel has one each two seconds while it lasts.
 const PATIENCE: Duration = Duration::from_secs(6);
 /// What was seen so lately is seen now: figures that are asked for together are of one look.
@@ -97,8 +100,8 @@ impl CpuSchedSource {
         let busy = busy();
         let waits = sessions.waits(self.cpus, busy - self.busy);
         self.busy = busy;
-        let long = waits.behind_own + waits.behind_others;
-        if waits.woken < LEAST || long * OFTEN < waits.woken {
+        let often = |woken: Woken| woken.times >= LEAST && woken.long * OFTEN >= woken.times;
+        if !often(waits.modest) && !often(waits.rest) {
             return None;
         }
         Some(Signal {
@@ -107,9 +110,10 @@ impl CpuSchedSource {
             subject: Fields(&longest.name).text(0, longest.name.len())?,
             count: 1,
             figures: vec![
-                Figure::new("woken", waits.woken, ""),
-                Figure::new("behind_own", waits.behind_own, ""),
-                Figure::new("behind_others", waits.behind_others, ""),
+                Figure::new("modest_woken", waits.modest.times, ""),
+                Figure::new("modest_long", waits.modest.long, ""),
+                Figure::new("other_woken", waits.rest.times, ""),
+                Figure::new("other_long", waits.rest.long, ""),
                 Figure::new("mean", waits.mean * 1e3, "ms"),
                 Figure::new("longest", longest.wait.as_secs_f64() * 1e3, "ms"),
             ],
@@ -147,7 +151,9 @@ impl Source for CpuSchedSource {
         let now = Instant::now();
         if self.until.is_some_and(|until| now < until) {
             self.look()?;
-            out.extend(self.tell(namespaces.own()));
+            if self.tally.sessions.over >= TOLD {
+                out.extend(self.tell(namespaces.own()));
+            }
             self.timer.set([now + EACH]);
         } else {
             self.until = None;

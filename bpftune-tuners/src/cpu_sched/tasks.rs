@@ -102,7 +102,9 @@ impl Tally {
                 self.seen.insert(key, Seen { ran, base, at });
                 continue;
             };
-            self.sessions.used(&task, task.ran.saturating_sub(seen.ran));
+            let time = task.ran.saturating_sub(seen.ran);
+            let from = self.last.map_or(at, |last| last.max(task.began));
+            self.sessions.used(&task, (from, at), time);
             seen.ran = task.ran;
             if task.slept > seen.base.slept {
                 self.count(&task, &seen, at);

@@ -43,7 +43,7 @@ fn waits_are_counted_in_the_middle_of_work_too() {
     assert!(tally.longest.name.starts_with(b"editor"));
     // Nothing else has been seen, yet both processors worked.
     let found = tally.sessions.waits(2.0, 2.0);
-    assert_eq!((found.woken, found.behind_others), (16.0, 16.0));
+    assert_eq!((found.modest.times, found.modest.long), (16.0, 16.0));
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn who_computes_is_not_counted_but_uses_its_session_up() {
     let tally = looks(&[(1_000, &[frames(1), job(1)]), (2_000, &[frames(2), job(2)])]);
     assert_eq!(tally.totals.woken, 20.0);
     let found = tally.sessions.waits(2.0, 2.0);
-    assert_eq!(found.behind_others, 20.0, "the job has nine times as much");
+    assert_eq!(found.modest.long, 20.0, "the job has nine times as much");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn totals_outlive_a_silence() {
     tally.look(ms(60_000), [task(1, 500, 5_000, 500)].into_iter());
     assert_eq!(tally.totals.woken, 10.0);
     assert_eq!(tally.totals.waited, 0.09);
-    assert_eq!(tally.sessions.waits(2.0, 2.0).woken, 0.0);
+    assert_eq!(tally.sessions.waits(2.0, 2.0).rest.times, 0.0);
 }
 
 proptest! {
@@ -121,7 +121,7 @@ proptest! {
             let task = task(1, ran.into(), waited.into(), slept.into());
             tally.look(ms(at.into()), [task].into_iter());
             let waits = tally.sessions.waits(2.0, 2.0);
-            prop_assert!(waits.behind_own + waits.behind_others <= waits.woken);
+            prop_assert!(waits.modest.long <= waits.modest.times && waits.rest.long <= waits.rest.times);
         }
     }
 }
