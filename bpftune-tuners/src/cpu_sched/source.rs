@@ -15,6 +15,7 @@ use bpftune_core::{
     timer::Timer,
     trial::{Counter, Meter, ProcMeter},
 };
+use nix::time::{ClockId, clock_gettime};
 
 use super::{
     lacks,
@@ -29,6 +30,9 @@ const TASKS: &str = "tasks";
 const PRESSURE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 /// Between two looks.
 const EACH: Duration = Duration::from_millis(250);
+/// Where there are so many tasks that this takes more than a hundredth of a processor, seldomer, but not so seldom that what
+/// is told would be no series.
+const SELDOM: Duration = Duration::from_millis(1500);
 /// What they have seen in so long is told together.
 const TOLD: Duration = Duration::from_secs(1);
 /// So long after the last word of pressure the looks end. The kernel has one each two seconds while it lasts.
@@ -126,6 +130,17 @@ fn busy() -> f64 {
     busy.unwrap_or_default()
 }
 
+/// How long to rest after a look that took so long.
+fn rest(took: Duration) -> Duration {
+    (took * 100).clamp(EACH, SELDOM)
+}
+
+/// Processor time of this thread.
+fn worked() -> Duration {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+    time.map_or(Duration::ZERO, Into::into)
+}
+
 impl Source for CpuSchedSource {
     fn fd(&self) -> BorrowedFd<'_> {
         self.timer.fd()
@@ -150,11 +165,12 @@ impl Source for CpuSchedSource {
         }
         let now = Instant::now();
         if self.until.is_some_and(|until| now < until) {
+            let began = worked();
             self.look()?;
             if self.tally.sessions.over >= TOLD {
                 out.extend(self.tell(namespaces.own()));
             }
-            self.timer.set([now + EACH]);
+            self.timer.set([now + rest(worked().saturating_sub(began))]);
         } else {
             self.until = None;
         }
@@ -184,5 +200,86 @@ impl Source for CpuSchedSource {
 
     fn map_bytes(&self) -> u64 {
         self.hooks.map_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use bpftune_core::privilege;
+
+    use super::*;
+
+    /// By the program, and by what /proc shows of the same thread before and after.
+    #[test]
+    fn sums_are_those_that_the_kernel_shows() {
+        if !privilege::missing().is_ok_and(|missing| missing.is_empty()) {
+            println!("SKIP: needs the daemon's capabilities");
+            return;
+        }
+        let source = CpuSchedSource::new().unwrap();
+        let hook = source.hooks().iter().find(|hook| hook.name == TASKS);
+        assert_eq!(hook.unwrap().off, None);
+        let shown = || -> Vec<u64> {
+            let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+            let numbers = text.split_ascii_whitespace().map(|word| word.parse());
+            numbers.map(Result::unwrap).collect()
+        };
+        let before = shown();
+        let mut bytes = Vec::new();
+        source.hooks.iterate_into(TASKS, &mut bytes).unwrap();
+        let after = shown();
+        let own = std::thread::current().name().unwrap_or_default().to_owned();
+        let between = |sum: Duration, at: usize| {
+            let (least, most) = (before[at], after[at]);
+            (least..=most).contains(&u64::try_from(sum.as_nanos()).unwrap())
+        };
+        let mut tasks = bytes.chunks_exact(Task::SIZE).filter_map(Task::parse);
+        // By its name, for numbers differ between pid namespaces.
+        let task = tasks.find(|task| {
+            let name = Fields(&task.name).text(0, 15).unwrap_or_default();
+            own.starts_with(&name) && between(task.ran, 0) && between(task.waited, 1)
+        });
+        let task = task.unwrap_or_else(|| panic!("no {own} from {before:?} to {after:?}"));
+        assert!(task.pid > 0 && task.began > Duration::ZERO);
+        if let Ok(session) = fs::read_to_string("/proc/self/autogroup") {
+            assert!(
+                session.starts_with(&format!("/autogroup-{} ", task.session)),
+                "{session}"
+            );
+        }
+    }
+
+    #[test]
+    fn many_tasks_are_looked_at_seldomer() {
+        let ms = Duration::from_millis;
+        for (took, wanted) in [(0, 250), (2, 250), (4, 400), (13, 1300), (80, 1500)] {
+            assert_eq!(rest(ms(took)), ms(wanted), "{took} ms");
+        }
+    }
+
+    /// A trigger tells of pressure once; the looks end when it does not come again.
+    #[test]
+    fn looks_begin_with_pressure_and_end_after_it() {
+        if !privilege::missing().is_ok_and(|missing| missing.is_empty()) {
+            println!("SKIP: needs the daemon's capabilities");
+            return;
+        }
+        let mut source = CpuSchedSource::new().unwrap();
+        let mut namespaces = Namespaces::new().unwrap();
+        let mut out = Vec::new();
+        source.drain(&mut namespaces, &mut out).unwrap();
+        assert_eq!(source.last, None, "nobody looks unasked");
+        source.pressed(0, &mut out);
+        std::thread::sleep(Duration::from_millis(5));
+        source.drain(&mut namespaces, &mut out).unwrap();
+        let first = source.last.expect("it has looked");
+        source.until = Some(Instant::now());
+        std::thread::sleep(EACH + Duration::from_millis(50));
+        source.drain(&mut namespaces, &mut out).unwrap();
+        assert_eq!((source.last, source.until), (Some(first), None));
+        assert!(!source.timer.take(), "and sleeps now");
+        assert_eq!(out, []);
     }
 }
