@@ -47,6 +47,7 @@ const OFTEN: f64 = 10.0;
 /// The program of `cpu_sched.bpf.c`, and what wakes it.
 pub struct CpuSchedSource {
     hooks: Hooks,
+    /// `None` where the kernel has no such thing, or nobody could look then.
     pressure: Option<File>,
     timer: Timer,
     cpus: f64,
@@ -67,12 +68,13 @@ impl CpuSchedSource {
         let hooks = Hooks::load(super::NAME, object, |_| Ok(()))?;
         let path = Path::new(lacks::PRESSURE);
         let pressure = psi::trigger(path, false, PRESSURE.0, PRESSURE.1);
+        let sees = hooks.status().iter().all(|hook| hook.off.is_none());
         let mut status = hooks.status().to_vec();
         status.push(lacks::pressure(pressure.as_ref().err()));
         status.extend(lacks::parameters());
         Ok(CpuSchedSource {
             hooks,
-            pressure: pressure.ok(),
+            pressure: pressure.ok().filter(|_| sees),
             timer: Timer::new()?,
             cpus: std::thread::available_parallelism().map_or(1.0, |cpus| usize::from(cpus) as f64),
             busy: busy(),
