@@ -42,7 +42,7 @@ pub mod netns;
 #[cfg(feature = "plugins")]
 pub mod plugin;
 pub mod privilege;
-mod psi;
+pub mod psi;
 pub mod resident;
 pub mod restore;
 pub mod reverter;

@@ -24,6 +24,13 @@ struct Beside {
     work_us: &'static str,
 }
 
+/// Sessions are not parted, as where somebody switched autogroups off.
+fn unparted() -> Result<HostValues> {
+    let mut host = HostValues::default();
+    host.set("kernel.sched_autogroup_enabled", "0")?;
+    Ok(host)
+}
+
 struct Desk {
     beside: Beside,
     computing: Option<Child>,
@@ -31,14 +38,11 @@ struct Desk {
 }
 
 impl Desk {
-    /// Sessions are not parted, as where somebody switched autogroups off.
     fn stage(beside: Beside) -> Result<Box<dyn Stage>> {
-        let mut host = HostValues::default();
-        host.set("kernel.sched_autogroup_enabled", "0")?;
         Ok(Box::new(Desk {
             beside,
             computing: None,
-            _host: host,
+            _host: unparted()?,
         }))
     }
 }
@@ -206,6 +210,49 @@ impl Scenario for NothingWrong {
             tasks: "1",
             work_us: "5000",
         })
+    }
+}
+
+/// Two tasks on each processor that wake each other, and nothing else: what it costs that somebody looks at waits.
+pub(super) struct Pairs;
+
+struct Waking {
+    _host: HostValues,
+}
+
+impl Stage for Waking {
+    fn turn(&mut self) -> Result<f64> {
+        let start = Instant::now();
+        let figure = programs::figure(&mut session(&["pairs", "1000"])?)?;
+        rest_of_second(start);
+        Ok(figure)
+    }
+}
+
+impl Scenario for Pairs {
+    fn tuner(&self) -> &'static str {
+        TUNER
+    }
+    fn kind(&self) -> Kind {
+        Kind::NothingWrong
+    }
+    fn name(&self) -> &'static str {
+        "tasks that wake each other"
+    }
+    fn metric(&self) -> (&'static str, &'static str) {
+        ("switches of tasks", "/s")
+    }
+    fn bpf_share(&self) -> Option<f64> {
+        Some(0.02)
+    }
+    fn host_wide(&self) -> bool {
+        true
+    }
+    fn missing(&self) -> Option<&'static str> {
+        needs()
+    }
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        Ok(Box::new(Waking { _host: unparted()? }))
     }
 }
 

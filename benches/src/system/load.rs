@@ -1,6 +1,7 @@
 //! Loads of tasks. They run as programs of their own, in a pid namespace that bounds them.
 
 use std::{
+    io::{Read, Write},
     process::{Command, Stdio},
     sync::{
         Arc,
@@ -9,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::unistd::fork;
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::{Pid, fork},
+};
 
 /// Runs the load that these words ask for; its figure.
 #[must_use]
@@ -27,6 +31,7 @@ pub fn run(words: &[String]) -> Option<f64> {
             let tasks = usize::try_from(word(2)?).ok()?;
             Some(frames(Duration::from_millis(number as u64), tasks, work))
         }
+        "pairs" => pairs(Duration::from_millis(number as u64)),
         _ => None,
     }
 }
@@ -115,6 +120,40 @@ fn frames(last: Duration, tasks: usize, work: Duration) -> f64 {
         .sum();
     let due = last.as_micros() / FRAME.as_micros() - 1;
     drawn * 100.0 / (due as f64 * tasks as f64)
+}
+
+/// On each processor two threads that wake each other in turn; switches of tasks a second, of all.
+fn pairs(last: Duration) -> Option<f64> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let pairs: Vec<_> = (0..processors)
+        .map(|processor| std::thread::spawn(move || pair(processor, last)))
+        .collect();
+    let rounds = pairs.into_iter().map(|pair| pair.join().ok()?.ok());
+    let rounds: u64 = rounds.sum::<Option<u64>>()?;
+    Some(2.0 * rounds as f64 / last.as_secs_f64())
+}
+
+/// How often a byte went there and back.
+fn pair(processor: usize, last: Duration) -> std::io::Result<u64> {
+    let mut one = CpuSet::new();
+    one.set(processor)?;
+    // The thread that answers inherits it.
+    sched_setaffinity(Pid::from_raw(0), &one)?;
+    let (mut asked, mut ask) = std::io::pipe()?;
+    let (mut answered, mut answer) = std::io::pipe()?;
+    let other = std::thread::spawn(move || {
+        let mut byte = [0];
+        while asked.read_exact(&mut byte).is_ok() && answer.write_all(&byte).is_ok() {}
+    });
+    let (start, mut rounds) = (Instant::now(), 0);
+    while start.elapsed() < last {
+        ask.write_all(&[0])?;
+        answered.read_exact(&mut [0])?;
+        rounds += 1;
+    }
+    drop(ask);
+    let _ = other.join();
+    Ok(rounds)
 }
 
 /// Time that this thread had a processor.

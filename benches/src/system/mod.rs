@@ -48,5 +48,6 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(cpu_sched::Frames),
         Box::new(cpu_sched::Crowd),
         Box::new(cpu_sched::NothingWrong),
+        Box::new(cpu_sched::Pairs),
     ]
 }

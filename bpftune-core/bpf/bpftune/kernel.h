@@ -365,7 +365,10 @@ struct cred {
 };
 
 /* kernel/sched/autogroup.h, kernel/sched/sched.h */
-struct autogroup;
+struct autogroup {
+	/* As /proc/PID/autogroup shows it. */
+	unsigned long id;
+};
 
 struct task_group {
 	struct task_group *parent;
@@ -378,8 +381,14 @@ struct signal_struct {
 	struct autogroup *autogroup;
 };
 
-struct thread_info {
-	__u32 cpu;
+/* include/linux/sched.h: what the scheduler has summed up of a task, ns. The first needs CONFIG_SCHED_INFO. */
+struct sched_info {
+	unsigned long long run_delay;
+	unsigned long long last_arrival;
+};
+
+struct sched_entity {
+	__u64 sum_exec_runtime;
 };
 
 /* include/linux/mm_types.h */
@@ -389,10 +398,13 @@ struct mm_struct {
 
 struct task_struct {
 	struct mm_struct *mm;
-	struct thread_info thread_info;
 	unsigned int flags;
 	unsigned int policy;
+	struct sched_entity se;
 	struct task_group *sched_task_group;
+	struct sched_info sched_info;
+	/* How often it gave up its processor by itself. */
+	unsigned long nvcsw;
 	int pid;
 	int tgid;
 	struct task_struct *real_parent;

@@ -10,16 +10,34 @@ use bpftune_core::{bpf::HookStatus, sysctl};
 
 use super::rules::{AUTOGROUP, BASE_SLICE};
 
-/// The parameters, each with why it is out of reach.
+/// Tells that the host is short of processors: the whole tuner sleeps until then.
+pub(super) const PRESSURE: &str = "/proc/pressure/cpu";
+/// Where the kernel sums up waits, it shows them here too.
+const WAITS: &str = "/proc/self/schedstat";
+
+/// What is read and changed, each with why it is out of reach.
 pub(super) fn parameters() -> Vec<HookStatus> {
-    [("autogroup", AUTOGROUP), ("base_slice", BASE_SLICE)]
-        .into_iter()
-        .map(|(name, tunable)| HookStatus {
-            name: name.into(),
-            section: tunable.into(),
-            off: why_not(&sysctl::path(tunable)),
-        })
-        .collect()
+    [
+        ("waits", WAITS),
+        ("autogroup", AUTOGROUP),
+        ("base_slice", BASE_SLICE),
+    ]
+    .into_iter()
+    .map(|(name, file)| HookStatus {
+        name: name.into(),
+        section: file.into(),
+        off: why_not(&sysctl::path(file)),
+    })
+    .collect()
+}
+
+/// The trigger of pressure, by what the kernel answered.
+pub(super) fn pressure(refused: Option<&io::Error>) -> HookStatus {
+    HookStatus {
+        name: "pressure".into(),
+        section: PRESSURE.into(),
+        off: refused.map(|error| reason(Path::new(PRESSURE), error)),
+    }
 }
 
 /// Why a parameter cannot be read, and so not be changed.
@@ -34,6 +52,13 @@ fn reason(path: &Path, error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound if debugfs && !mounted() => {
             "debugfs is not mounted: mount -t debugfs none /sys/kernel/debug".into()
+        }
+        _ if path == Path::new(PRESSURE) => {
+            format!("no pressure stall information, or no right to it ({error}): boot with psi=1; before Linux 6.4 \
+                     CAP_SYS_RESOURCE is needed")
+        }
+        ErrorKind::NotFound if path == Path::new(WAITS) => {
+            "this kernel does not sum up waits: it needs CONFIG_SCHED_INFO".into()
         }
         ErrorKind::NotFound => format!("this kernel has no {}", path.display()),
         ErrorKind::PermissionDenied if debugfs => {
@@ -57,6 +82,10 @@ mod tests {
         let autogroup = sysctl::path(AUTOGROUP);
         assert!(reason(&autogroup, &error(2)).contains("no /proc/sys/kernel"));
         assert!(reason(&autogroup, &error(5)).contains("autogroup"));
+        assert!(reason(Path::new(WAITS), &error(2)).contains("CONFIG_SCHED_INFO"));
+        let refused = pressure(Some(&error(1))).off.unwrap();
+        assert!(refused.contains("psi=1"), "{refused}");
+        assert_eq!(pressure(None).off, None);
     }
 
     #[test]

@@ -2,14 +2,16 @@
 //!
 //! | signal | changes |
 //! |---|---|
-//! | waits of 4 ms and more, mostly behind tasks of other sessions | `kernel.sched_autogroup_enabled` from 0 to 1 |
-//! | the same within sessions | `base_slice_ns` of the scheduler's debugfs halved, where the kernel lets it be written |
+//! | waits of 4 ms and more in sessions that get less than their share | `kernel.sched_autogroup_enabled` from 0 to 1 |
+//! | the same in others | `base_slice_ns` of the scheduler's debugfs halved, where the kernel lets it be written |
 //!
 //! Only what a trial finds better stays.
 
 mod lacks;
 mod rules;
+mod sessions;
 mod source;
+mod tasks;
 
 use bpftune_core::{Result, engine::Registration};
 
@@ -18,10 +20,10 @@ pub use self::{rules::CpuSched, source::CpuSchedSource};
 /// Its name.
 pub const NAME: &str = "cpu-sched";
 
-/// Loads its hooks.
+/// Loads its program.
 ///
 /// # Errors
-/// Where the ring buffer cannot be made; refused hooks are no error.
+/// Where the timer cannot be made; a program or pressure trigger that is refused is no error.
 pub fn load() -> Result<Registration> {
     Ok(Registration {
         tuner: Box::<CpuSched>::default(),

@@ -10,7 +10,8 @@ use bpftune_core::{
 
 /// Programs that were woken wait for long.
 pub(super) const WAITS: &str = "woken-waits";
-/// Figures of the source: wake-ups looked at, ms that they waited, and how many of them for more than anybody bears.
+/// Figures of the source: wake-ups for a moment's work, ms that they waited, and how many of them for more than anybody
+/// bears.
 pub(super) const WOKEN: &str = "woken";
 pub(super) const WAITED: &str = "waited";
 pub(super) const VERY_LONG: &str = "very-long";
@@ -21,10 +22,10 @@ pub(super) const BASE_SLICE: &str = "/sys/kernel/debug/sched/base_slice_ns";
 /// With shorter turns a processor spends more than one part in a thousand on switching.
 const SHORTEST_NS: i64 = 1_000_000;
 
-/// Long waits of such a share are worth a change: half as much again as what the program tells.
+/// Long waits of such a share are worth a change: half as much again as what the source tells.
 const OFTEN: f64 = 0.15;
-/// Of these, such a share behind other sessions is worth to part them: who computes stands in its own way, too.
-const OTHERS: f64 = 0.3;
+/// Of fewer wake-ups nothing is made.
+const LEAST: f64 = 8.0;
 
 /// The tuner. It remembers what did not help.
 #[derive(Clone, Debug, Default)]
@@ -36,29 +37,32 @@ pub struct CpuSched {
 impl CpuSched {
     fn wish(&self, signal: &Signal, view: &dyn View) -> Option<Proposal> {
         let figure = |name| signal.figure(name);
-        let (woken, own) = (figure("woken")?, figure("behind_own")?);
-        let (others, mean) = (figure("behind_others")?, figure("mean")?);
-        if own + others < OFTEN * woken {
-            return None;
-        }
+        let of = |woken, long| Some((figure(woken)?, figure(long)?));
+        let modest = of("modest_woken", "modest_long")?;
+        let others = of("other_woken", "other_long")?;
+        let (mean, longest) = (figure("mean")?, figure("longest")?);
+        let often = |(woken, long): (f64, f64)| woken >= LEAST && long >= OFTEN * woken;
         let knob = |tunable: &str| Knob {
             tunable: tunable.into(),
             netns: view.host_netns(),
         };
-        let waits = format!(
-            "{:.0} of {woken:.0} wake-ups looked at waited 4 ms and more for a processor, {mean:.1} ms on average, the \
-             longest {:.0} ms, by {}",
-            own + others,
-            figure("longest")?,
-            signal.subject
-        );
+        let waits = |(woken, long): (f64, f64), whose: &str| {
+            format!(
+                "of {woken:.0} wake-ups for a moment's work{whose} {long:.0} waited 4 ms and more for a processor; of all, \
+                 {mean:.1} ms on average, the longest {longest:.0} ms, by {}",
+                signal.subject
+            )
+        };
         let autogroup = knob(AUTOGROUP);
-        if others >= OTHERS * (own + others) {
+        if often(modest) {
             if view.value(&autogroup)?.last() != 0 || self.useless.contains_key(&autogroup) {
                 return None;
             }
-            let reason = format!("{waits}; {others:.0} of them behind tasks of other sessions");
+            let reason = waits(modest, " in sessions that get less than their share");
             return Some(Proposal::gain(autogroup, 1, reason));
+        }
+        if !often(others) {
+            return None;
         }
         let slice = knob(BASE_SLICE);
         let now = view.value(&slice)?.last();
@@ -66,7 +70,11 @@ impl CpuSched {
         if target.last() == now || self.useless.get(&slice) == Some(&target) {
             return None;
         }
-        let reason = format!("{waits}; turns are {:.1} ms", now as f64 / 1e6);
+        let reason = format!(
+            "{}; turns are {:.1} ms",
+            waits(others, ""),
+            now as f64 / 1e6
+        );
         Some(Proposal::gain(slice, target, reason))
     }
 }

@@ -101,6 +101,9 @@ pub(crate) struct TestArgs {
     /// Only this file of tests, once or more often
     #[arg(long, value_name = "NAME")]
     test: Vec<String>,
+    /// With these features of it, too, separated by commas
+    #[arg(long, value_name = "NAMES", default_value = "")]
+    features: String,
     /// On the kernel with lockdep, KASAN and kmemleak
     #[arg(long, conflicts_with = "stock")]
     debug: bool,
@@ -168,7 +171,7 @@ fn test(args: &TestArgs) -> Result {
     let mut arguments: Vec<&str> = args.filter.iter().map(String::as_str).collect();
     // Runs of a whole suite again by another executor are the host's business: each takes minutes here.
     arguments.extend(["--show-output", "--skip", "forced_", "--skip", "again_by_"]);
-    let mut files = tests(&args.package, &args.test)?;
+    let mut files = tests(&args.package, &args.features, &args.test)?;
     files.extend(modules.into_iter().map(|path| File::new("modules", path)));
     if args.package == "lab" {
         files.extend(daemon()?);
@@ -276,9 +279,10 @@ impl File {
 }
 
 /// Builds the test binaries of a package, all or those named.
-fn tests(package: &str, only: &[String]) -> Result<Vec<File>> {
+fn tests(package: &str, features: &str, only: &[String]) -> Result<Vec<File>> {
     let mut command = static_cargo("test");
     command.args(["--no-run", "--message-format=json", "--package", package]);
+    command.args(["--features", features]);
     match only {
         [] => command.arg("--tests"),
         names => command.args(names.iter().flat_map(|name| ["--test", name])),
