@@ -49,11 +49,11 @@ pub struct VmThp {
     now: Duration,
 }
 
-/// What stalls less than this word. `None` where no fault stalls for anybody.
+/// What stalls less than this word. `None` where no fault stalls for anybody, and of what was counted under another word.
 fn next(word: &str, unasked: f64) -> Option<&'static str> {
     match word {
         ALWAYS if unasked >= UNASKED => Some(FOR_THE_ADVISED),
-        ALWAYS | FOR_THE_ADVISED | "madvise" => Some(FOR_NOBODY),
+        ALWAYS | FOR_THE_ADVISED | "madvise" if unasked < UNASKED => Some(FOR_NOBODY),
         _ => None,
     }
 }

@@ -186,7 +186,10 @@ mod tests {
         }
         let event = "struct vm_thp_event {\n\tstruct bpftune_event head;\n\tchar comm[16];\n};";
         assert!(program.contains(event));
-        assert_eq!(who(b"web\0\0\0\0\0\0\0\0\0\0\0\0\0").as_deref(), Some("web"));
+        assert_eq!(
+            who(b"web\0\0\0\0\0\0\0\0\0\0\0\0\0").as_deref(),
+            Some("web")
+        );
     }
 
     #[test]

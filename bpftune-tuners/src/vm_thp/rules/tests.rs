@@ -50,6 +50,8 @@ fn each_word_has_one_that_stalls_less() {
         ("always", 0.1, Some("defer")),
         ("defer+madvise", 0.0, Some("defer")),
         ("madvise", 0.0, Some("defer")),
+        // Of the time before the last change.
+        ("defer+madvise", 1.0, None),
         ("defer", 0.0, None),
         ("never", 0.0, None),
     ] {
@@ -237,7 +239,7 @@ fn words_are_the_same_on_the_smallest_and_the_largest_machine() {
         let tunable = &VmThp::default().tunables()[0];
         assert_eq!(tunable.bound.ranges(&machine(memory)), []);
         for word in ["always", "defer+madvise", "madvise"] {
-            let target = next(word, 1.0).unwrap();
+            let target = next(word, 0.0).unwrap();
             assert!(tunable.bound.words().unwrap().contains(&target));
         }
     }
