@@ -8,12 +8,14 @@ mod cpu_sched;
 mod disk;
 mod irq_steer;
 mod load;
+mod memory;
 mod mixed;
 mod pid_ns;
 mod proc_limits;
 mod slow_disk;
 mod veth;
 mod vm_maps;
+mod vm_thp;
 mod vm_writeback;
 
 pub use self::load::run as run_load;
@@ -39,6 +41,10 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(proc_limits::NothingWrong),
         Box::new(vm_maps::Guarded),
         Box::new(vm_maps::NothingWrong),
+        Box::new(vm_thp::Bursts),
+        Box::new(vm_thp::Heap),
+        Box::new(vm_thp::ByTurns),
+        Box::new(vm_thp::NothingWrong),
         Box::new(vm_writeback::Log),
         Box::new(vm_writeback::Alone),
         Box::new(vm_writeback::InMemory),

@@ -483,6 +483,14 @@ struct bdi_writeback {
 	unsigned long avg_write_bandwidth;
 };
 
+/* mm/internal.h */
+struct compact_control {
+	unsigned int gfp_mask;
+	int order;
+	/* for the task itself, not by kcompactd */
+	bool direct_compaction;
+};
+
 /* include/trace/events/syscalls.h: the context of tracepoint/syscalls/sys_exit_*. */
 struct trace_event_raw_sys_exit {
 	long ret;
