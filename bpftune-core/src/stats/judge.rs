@@ -211,6 +211,8 @@ fn compare(samples: &Samples<'_>, layout: Layout, alpha: f64, drifts: f64) -> Op
         values
             .iter()
             .map(|&v| match samples.metric.scale {
+                // A window that says nothing stays out; `max` would make a number of it.
+                _ if v.is_nan() => v,
                 // A window without traffic is a billionth of the best, not minus infinity.
                 Scale::Relative if floor > 0.0 => v.max(floor).ln(),
                 Scale::Relative => 0.0,

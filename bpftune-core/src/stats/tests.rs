@@ -332,6 +332,22 @@ fn early_looks_end_plain_harm_and_nothing_else() {
 }
 
 #[test]
+fn windows_that_say_nothing_are_left_out() {
+    let metric = goodput();
+    let base: Vec<f64> = (0..15).map(|i| 100.0 + f64::from(i % 5)).collect();
+    let mut after = base.clone();
+    after[3..10].fill(f64::NAN);
+    let samples = Samples {
+        metric: &metric,
+        before: &base,
+        after: &after,
+    };
+    let judgement = judge(&Rule::default(), Layout::BeforeAfter, &[samples]);
+    assert_ne!(judgement.effect, Effect::Worse);
+    assert!(judgement.shifts[0].unwrap().estimate.abs() < 0.02);
+}
+
+#[test]
 fn drops_that_were_none_are_judged_by_difference() {
     let drops = Metric {
         name: "drops".into(),
