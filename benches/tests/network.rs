@@ -218,14 +218,14 @@ fn what_was_changed_in_namespaces_that_went_is_let_go_of_while_it_runs() {
     let patience = Duration::from_secs(30);
     assert!(widened(&going, patience), "{}", daemon.log().join("\n"));
     drop(going);
-    assert!(widened(&staying, patience), "{}", daemon.log().join("\n"));
     let gone = || {
         let log = daemon.log();
         log.iter()
             .filter(|line| line.contains("is gone, its value with it"))
             .count()
     };
-    until("those that went are let go of", || gone() >= 50);
+    until("those that went are let go of", || gone() == 50);
+    assert!(widened(&staying, patience), "{}", daemon.log().join("\n"));
     let status = daemon.status().unwrap();
     let knobs = status["knobs"].as_array().unwrap();
     assert!(

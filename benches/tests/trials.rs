@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bpftune_core::Machine;
 use lab::{
     daemon::{Daemon, binary, command, rig},
     link::{Link, Shape},
@@ -349,6 +350,14 @@ fn a_stalled_host_takes_changes_back() {
         "{}",
         daemon.log().join("\n")
     );
+    // They waited for what their group allows.
+    if Machine::now().unwrap().has_memory_to_spare() {
+        assert!(
+            !logged(&daemon, "the host is short of memory"),
+            "{}",
+            daemon.log().join("\n")
+        );
+    }
 }
 
 #[test]

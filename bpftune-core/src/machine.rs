@@ -50,6 +50,13 @@ impl Machine {
         })
     }
 
+    /// Whether a quarter of memory is available: tasks that wait for memory then wait for what a control group allows
+    /// them, or for pages that are read again, and nothing given back here would help them.
+    #[must_use]
+    pub fn has_memory_to_spare(&self) -> bool {
+        self.memory_available > self.memory_total / 4
+    }
+
     /// The same machine with nothing in use: bounds that depend on what is free are at their widest.
     #[must_use]
     pub fn idle(&self) -> Machine {
@@ -95,6 +102,17 @@ mod tests {
         assert!(machine.memory_total > machine.memory_available);
         assert!(machine.memory_available > 0 && machine.cpus > 0);
         assert!(machine.page_size.is_power_of_two());
+    }
+
+    #[test]
+    fn a_quarter_available_is_to_spare() {
+        let machine = Machine::now().unwrap();
+        assert!(machine.idle().has_memory_to_spare());
+        let full = Machine {
+            memory_available: machine.memory_total / 4,
+            ..machine
+        };
+        assert!(!full.has_memory_to_spare());
     }
 
     #[test]

@@ -46,6 +46,9 @@ enum Form {
 }
 
 fn form(name: &str) -> Form {
+    if name == "net.core.flow_limit_cpu_bitmap" {
+        return Form::Mask;
+    }
     match name.rsplit('/').next() {
         Some("rps_cpus" | "xps_cpus") if is_file(name) => Form::Mask,
         _ => Form::Plain,
@@ -224,6 +227,8 @@ mod tests {
         assert_eq!(shown(name, "10\n").unwrap().to_string(), "cpus 4");
         assert!(shown(name, "none").is_err());
         assert_eq!(shown("net.core.somaxconn", "10\n").unwrap(), 10.into());
+        let limits = "net.core.flow_limit_cpu_bitmap";
+        assert_eq!(shown(limits, "3\n").unwrap().to_string(), "cpus 0-1");
         assert_eq!(text_for("net.core.somaxconn", &10.into()), "10");
     }
 

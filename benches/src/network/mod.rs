@@ -364,6 +364,7 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(ip_frag::Mixed),
         Box::new(neigh::Burst),
         Box::new(net_backlog::Burst),
+        Box::new(net_backlog::OneFlow),
         Box::new(udp_buffer::Burst),
     ];
     all.extend(tcp_conn::ALL.map(|scenario| Box::new(scenario) as Box<dyn Scenario>));

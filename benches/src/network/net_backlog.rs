@@ -1,9 +1,9 @@
-//! A burst of packets that one processor takes in for another.
+//! Packets that one processor takes in for another: a burst, and one flow beside others.
 
 use std::{
     net::{Ipv4Addr, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -54,10 +54,10 @@ impl Scenario for Burst {
         netns.set_sysctl("net.core.rps_default_mask", "2")?;
         let frames = netns.run(|| open_ethernet(Burst::ADDRESS, Burst::MASK))?;
         let receivers = (0..Burst::RECEIVERS)
-            .map(|_| netns.run(receiver))
+            .map(|_| netns.run(|| receiver(Burst::PORT, 64 << 20)))
             .collect::<nix::Result<Vec<_>>>()
             .map_err(Error::doing("cannot make a receiver"))?;
-        let frame = frame();
+        let frame = frame(2, Burst::PORT);
         Ok(Box::new(BurstStage {
             netns,
             receivers,
@@ -109,25 +109,136 @@ impl Stage for BurstStage {
     }
 }
 
-/// One of many on the same port, with room for all.
-fn receiver() -> nix::Result<UdpSocket> {
+/// As many broadcasts of one neighbour as processor 0 can write, more than processor 1 can hand out; one packet in 21 is
+/// of one of fifty others.
+pub(super) struct OneFlow;
+
+impl OneFlow {
+    const OTHERS: u8 = 50;
+    const OTHERS_PORT: u16 = 10;
+    const ROW: usize = 20;
+    const SENDS: Duration = Duration::from_millis(900);
+}
+
+impl Scenario for OneFlow {
+    fn tuner(&self) -> &'static str {
+        "net-backlog"
+    }
+
+    fn name(&self) -> &'static str {
+        "one flow beside fifty"
+    }
+
+    fn metric(&self) -> (&'static str, &'static str) {
+        ("packets of the fifty received", "%")
+    }
+
+    fn by_hand(&self) -> Values {
+        &[("net.core.flow_limit_cpu_bitmap", "3")]
+    }
+
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        let mut host = HostValues::default();
+        host.set("net.core.netdev_max_backlog", "1000")?;
+        host.set("net.core.flow_limit_cpu_bitmap", "0")?;
+        let netns = Netns::new()?;
+        netns.set_sysctl("net.core.rps_default_mask", "2")?;
+        let frames = netns.run(|| open_ethernet(Burst::ADDRESS, Burst::MASK))?;
+        let failed = || Error::doing("cannot make a receiver");
+        // What those do not take is lost behind the queue, at the same cost.
+        let crowd = (0..Burst::RECEIVERS)
+            .map(|_| netns.run(|| receiver(Burst::PORT, 1 << 16)))
+            .collect::<nix::Result<Vec<_>>>()
+            .map_err(failed())?;
+        let receiver = netns
+            .run(|| receiver(OneFlow::OTHERS_PORT, 64 << 20))
+            .map_err(failed())?;
+        let others = (0..OneFlow::OTHERS).map(|at| frame(3 + at, OneFlow::OTHERS_PORT));
+        Ok(Box::new(OneFlowStage {
+            others: others.collect(),
+            netns,
+            frames,
+            receiver,
+            _crowd: crowd,
+            _host: host,
+        }))
+    }
+
+    fn missing(&self) -> Option<&'static str> {
+        let limits = std::path::Path::new("/proc/sys/net/core/flow_limit_cpu_bitmap");
+        if !limits.exists() {
+            return Some("no flow limits (CONFIG_NET_FLOW_LIMIT)");
+        }
+        Burst.missing()
+    }
+
+    fn host_wide(&self) -> bool {
+        true
+    }
+}
+
+struct OneFlowStage {
+    netns: Netns,
+    frames: OwnedFd,
+    receiver: UdpSocket,
+    others: Vec<Vec<u8>>,
+    _crowd: Vec<UdpSocket>,
+    _host: HostValues,
+}
+
+impl OneFlowStage {
+    /// How many packets of the others were sent.
+    fn send(&self) -> Result<usize> {
+        run_on_first()?;
+        let one = frame(2, Burst::PORT);
+        let (start, mut sent) = (Instant::now(), 0);
+        while start.elapsed() < OneFlow::SENDS {
+            let other = &self.others[sent % self.others.len()];
+            for frame in std::iter::repeat_n(&one, OneFlow::ROW).chain([other]) {
+                write(&self.frames, frame).map_err(Error::doing("cannot write a frame"))?;
+            }
+            sent += 1;
+        }
+        Ok(sent)
+    }
+}
+
+impl Stage for OneFlowStage {
+    fn places(&self) -> Vec<&Netns> {
+        vec![&self.netns]
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn turn(&mut self) -> Result<f64> {
+        let start = Instant::now();
+        let sent = self.netns.run(|| self.send())?;
+        rest_of_second(start);
+        let mut datagram = [0; 2048];
+        let mut received = 0;
+        while self.receiver.recv(&mut datagram).is_ok() {
+            received += 1;
+        }
+        Ok(received as f64 * 100.0 / sent as f64)
+    }
+}
+
+/// One of many on the same port, with room for so many bytes.
+fn receiver(port: u16, room: usize) -> nix::Result<UdpSocket> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let receiver = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
     setsockopt(&receiver, ReuseAddr, &true)?;
-    setsockopt(&receiver, RcvBufForce, &(64 << 20))?;
-    let any = SockaddrIn::new(0, 0, 0, 0, Burst::PORT);
+    setsockopt(&receiver, RcvBufForce, &room)?;
+    let any = SockaddrIn::new(0, 0, 0, 0, port);
     bind(receiver.as_raw_fd(), &any)?;
     Ok(receiver.into())
 }
 
 impl BurstStage {
-    /// On a thread of its own, so that no other one stays on that processor.
     fn send(&self) -> Result<()> {
-        let mut first = CpuSet::new();
-        first
-            .set(0)
-            .and_then(|()| sched_setaffinity(Pid::from_raw(0), &first))
-            .map_err(Error::doing("cannot run on processor 0"))?;
+        run_on_first()?;
         for _ in 0..Burst::PACKETS {
             write(&self.frames, &self.frame).map_err(Error::doing("cannot write a frame"))?;
         }
@@ -135,8 +246,17 @@ impl BurstStage {
     }
 }
 
-/// A UDP packet from a neighbour to all.
-fn frame() -> Vec<u8> {
+/// Callers are threads of their own, so that no other one stays on that processor.
+fn run_on_first() -> Result<()> {
+    let mut first = CpuSet::new();
+    first
+        .set(0)
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &first))
+        .map_err(Error::doing("cannot run on processor 0"))
+}
+
+/// A UDP packet from a neighbour, by its last octet, to all.
+fn frame(from: u8, port: u16) -> Vec<u8> {
     let mut frame = vec![0; 14 + 28 + 100];
     frame[..6].fill(0xff);
     frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
@@ -145,12 +265,12 @@ fn frame() -> Vec<u8> {
     packet[0] = 0x45;
     packet[2..4].copy_from_slice(&128u16.to_be_bytes());
     (packet[8], packet[9]) = (64, libc::IPPROTO_UDP as u8);
-    packet[12..16].copy_from_slice(&[10, 64, 0, 2]);
+    packet[12..16].copy_from_slice(&[10, 64, 0, from]);
     packet[16..20].copy_from_slice(&[10, 64, 0, 255]);
     let sum = checksum(&packet[..20]);
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
     packet[20..22].copy_from_slice(&4000u16.to_be_bytes());
-    packet[22..24].copy_from_slice(&Burst::PORT.to_be_bytes());
+    packet[22..24].copy_from_slice(&port.to_be_bytes());
     packet[24..26].copy_from_slice(&108u16.to_be_bytes());
     frame
 }

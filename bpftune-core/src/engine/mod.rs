@@ -51,7 +51,7 @@ use crate::{
     governor::{self, ExitPolicy, Governor, Mode, Policy},
     journal::{Journal, OriginalState},
     learner::Spec,
-    netns::Namespaces,
+    netns::{Departures, Namespaces},
     psi, resident, restore,
     reverter::Reverter,
     sysctl,
@@ -136,6 +136,7 @@ pub struct Engine {
     /// The value before our first change, of every knob that we changed.
     originals: HashMap<Knob, Value>,
     next_look: namespaces::NextLook,
+    departures: Option<Departures>,
     /// What we wrote last, and when.
     written: HashMap<Knob, (Value, Instant)>,
     trials: HashMap<Knob, Trial>,
@@ -175,6 +176,7 @@ const TOKEN_CONTROL: u64 = 4;
 const TOKEN_CONFIG: u64 = 5;
 #[cfg(feature = "plugins")]
 const TOKEN_PLUGINS: u64 = 6;
+const TOKEN_DEPARTURES: u64 = 7;
 /// And one for each source of harm.
 const TOKEN_HARM: u64 = 50;
 /// From here on [`SOURCE_TOKENS`] a tuner: its source, then its pressure triggers.
@@ -264,6 +266,9 @@ impl Engine {
             control,
             originals,
             next_look: namespaces::NextLook::default(),
+            departures: Departures::new()
+                .inspect_err(|error| tracing::debug!("no ends of namespaces are heard of: {error}"))
+                .ok(),
             written,
             trials: HashMap::new(),
             batch: Vec::new(),
@@ -284,6 +289,7 @@ impl Engine {
             engine.register(registration)?;
         }
         engine.remember_changes()?;
+        engine.begin_departures()?;
         engine.begin_config()?;
         engine.begin_learned();
         engine.log_hooks();
@@ -460,6 +466,7 @@ impl Engine {
                     TOKEN_PRESSURE => self.memory_pressure()?,
                     TOKEN_CONTROL => self.accept_clients()?,
                     TOKEN_CONFIG => self.config_changed(),
+                    TOKEN_DEPARTURES => self.departed(),
                     #[cfg(feature = "plugins")]
                     TOKEN_PLUGINS => self.plugins_turn(),
                     token if token >= TOKEN_CLIENTS => {
@@ -559,6 +566,12 @@ impl Engine {
 
     fn memory_pressure(&mut self) -> Result<()> {
         let machine = Machine::now()?;
+        if machine.has_memory_to_spare() {
+            tracing::debug!(
+                "tasks wait for memory (PSI some over 10 % for 2 s), but the host has some to spare"
+            );
+            return Ok(());
+        }
         tracing::info!("the host is short of memory (PSI some over 10 % for 2 s)");
         for index in 0..self.tuners.len() {
             let name = self.tuners[index].tuner.name();

@@ -133,6 +133,8 @@ impl Engine {
                 self.tuners[index].quiet(signal, second);
                 return Ok(());
             };
+            self.watchdog
+                .before(now, true, signal.netns, &mut self.namespaces);
             self.onset.retain(|_, onset| {
                 now.duration_since(onset.last) < SERIES || onset.due().is_some()
             });
@@ -178,6 +180,8 @@ impl Engine {
                 self.onset.remove(&(netns, index));
                 continue;
             };
+            self.watchdog
+                .before(now, false, netns, &mut self.namespaces);
             let Some(onset) = self.onset.get_mut(&(netns, index)) else {
                 continue;
             };

@@ -19,6 +19,7 @@ use crate::{
 impl Engine {
     /// A change was just made.
     pub(super) fn remember(&mut self, id: DecisionId, change: &Change) {
+        self.hear_of_its_end(change.knob.netns);
         let awake = self.watchdog.changed(Recent {
             id,
             tuner: change.tuner.clone(),

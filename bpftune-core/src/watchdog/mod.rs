@@ -78,6 +78,18 @@ pub struct Harm {
 
 /// Something that tells of harm to the host.
 pub trait HarmSource {
+    /// A change may follow in this namespace: how bad it is now, for a source that the kernel does not tell of the past.
+    /// Called when a series of signals begins (`begins`), and at the end of each window before the change.
+    fn before(
+        &mut self,
+        now: Instant,
+        begins: bool,
+        netns: NetnsCookie,
+        namespaces: &mut Namespaces,
+    ) {
+        let _ = (now, begins, netns, namespaces);
+    }
+
     /// Starts to look: a change is about to be, or was just, made. What is bad already is not the change's doing.
     fn arm(&mut self, now: Instant);
 
@@ -189,6 +201,23 @@ impl Watchdog {
     /// Looks at one more thing.
     pub fn add(&mut self, source: Box<dyn HarmSource>) {
         self.sources.push(source);
+    }
+
+    /// A change may follow in this namespace: see [`HarmSource::before`].
+    pub fn before(
+        &mut self,
+        now: Instant,
+        begins: bool,
+        netns: NetnsCookie,
+        namespaces: &mut Namespaces,
+    ) {
+        // What a change on watch may have done already is not how it was before.
+        let changed = self.recent.iter().any(|recent| recent.knob.netns == netns);
+        if self.settings.enabled && !changed {
+            for source in &mut self.sources {
+                source.before(now, begins, netns, namespaces);
+            }
+        }
     }
 
     /// Notes a change that was just made. `true`: it was asleep and is awake now, so its descriptors are new.

@@ -6,13 +6,39 @@ use super::{Harm, HarmSource};
 use crate::{
     Figure, NetnsCookie,
     netns::Namespaces,
-    trial::{Counter, ProcMeter, Snapshot},
+    trial::{Counter, Meter, ProcMeter, Snapshot},
 };
 
 /// Looks in a row that must find it: a connection that is let go overshoots once, for some round trips.
 const LOOKS: u32 = 3;
 /// Segments that a look must have seen.
 const MIN_SEGMENTS: f64 = 200.0;
+
+/// Drops in a second before a change, from two totals.
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    first: (Instant, f64),
+    last: (Instant, f64),
+}
+
+impl Before {
+    fn at(now: Instant, total: f64) -> Before {
+        Before {
+            first: (now, total),
+            last: (now, total),
+        }
+    }
+
+    /// 0 where there are not two yet.
+    fn rate(&self) -> f64 {
+        let seconds = self.last.0.duration_since(self.first.0).as_secs_f64();
+        if seconds > 0.0 {
+            (self.last.1 - self.first.1) / seconds
+        } else {
+            0.0
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Place {
@@ -23,14 +49,27 @@ struct Place {
     drops: u32,
 }
 
+/// Drops of the host's receive queues, while awake.
+#[derive(Debug)]
+struct Backlog {
+    last: (Instant, f64),
+    looks: u32,
+}
+
 /// In each namespace with recent changes.
 #[derive(Debug)]
 pub struct Network {
     retransmits: f64,
     drops: f64,
     places: HashMap<NetnsCookie, Place>,
-    backlog: Option<(Instant, f64, u32)>,
+    backlog: Option<Backlog>,
+    /// Of devices, in namespaces where changes may follow.
+    drops_before: HashMap<NetnsCookie, Before>,
+    backlog_before: Option<Before>,
 }
+
+/// What is known of namespaces without a change is forgotten when there are more.
+const MAX_BEFORE: usize = 4096;
 
 impl Network {
     /// With the share of segments sent again and the drops a second that are too many.
@@ -41,13 +80,20 @@ impl Network {
             drops,
             places: HashMap::new(),
             backlog: None,
+            drops_before: HashMap::new(),
+            backlog_before: None,
         }
+    }
+
+    /// Whether so many drops a second are too many, and more than before the change.
+    fn too_many(&self, drops: f64, before: Option<&Before>) -> bool {
+        drops >= self.drops && drops >= before.map_or(0.0, Before::rate) * 2.0
     }
 
     /// A namespace's look: what rose there, if for long enough.
     fn judge(&mut self, netns: NetnsCookie, now: Snapshot) -> Option<(String, Figure)> {
         let [segments, again, dropped] = [0, 1, 2].map(|i| now.values[i]);
-        let Some(place) = self.places.get_mut(&netns) else {
+        let Some(place) = self.places.get(&netns) else {
             self.places.insert(
                 netns,
                 Place {
@@ -66,16 +112,14 @@ impl Network {
         let sent = segments - place.last.values[0];
         let share = (again - place.last.values[1]) / sent.max(1.0);
         let drops = (dropped - place.last.values[2]) / seconds;
-        place.last = now;
         let storm = sent >= MIN_SEGMENTS
             && share >= self.retransmits
             && share >= place.usual_retransmits * 2.0;
+        let too_many = self.too_many(drops, self.drops_before.get(&netns));
+        let place = self.places.get_mut(&netns)?;
+        place.last = now;
         place.storms = if storm { place.storms + 1 } else { 0 };
-        place.drops = if drops >= self.drops {
-            place.drops + 1
-        } else {
-            0
-        };
+        place.drops = if too_many { place.drops + 1 } else { 0 };
         if place.storms >= LOOKS {
             let what = format!(
                 "{:.0} % of the TCP segments are sent again, {:.0} % is usual",
@@ -91,16 +135,38 @@ impl Network {
     }
 
     /// Packets dropped because a processor's queue was full; of the host as a whole.
-    fn judge_backlog(&mut self, now: Instant) -> Option<Harm> {
-        let total = backlog_drops(&fs::read_to_string("/proc/net/softnet_stat").ok()?);
-        let (at, last, looks) = self.backlog.replace((now, total, 0))?;
-        let rate = (total - last) / now.duration_since(at).as_secs_f64().max(0.1);
-        let looks = if rate >= self.drops { looks + 1 } else { 0 };
-        self.backlog = Some((now, total, looks));
+    fn judge_backlog(&mut self, now: Instant, total: f64) -> Option<Harm> {
+        let Some(Backlog { last, looks }) = &self.backlog else {
+            self.backlog = Some(Backlog {
+                last: (now, total),
+                looks: 0,
+            });
+            return None;
+        };
+        let rate = (total - last.1) / now.duration_since(last.0).as_secs_f64().max(0.1);
+        let too_many = self.too_many(rate, self.backlog_before.as_ref());
+        let looks = if too_many { looks + 1 } else { 0 };
+        self.backlog = Some(Backlog {
+            last: (now, total),
+            looks,
+        });
         (looks >= LOOKS).then(|| Harm {
             what: format!("the host's receive queues drop {rate:.0} packets a second"),
             figures: vec![Figure::new("backlog_drops", rate, "/s")],
         })
+    }
+}
+
+fn read_backlog() -> Option<f64> {
+    Some(backlog_drops(
+        &fs::read_to_string("/proc/net/softnet_stat").ok()?,
+    ))
+}
+
+fn note(before: &mut Option<Before>, now: Instant, begins: bool, total: f64) {
+    match before {
+        Some(before) if !begins => before.last = (now, total),
+        _ => *before = Some(Before::at(now, total)),
     }
 }
 
@@ -113,14 +179,48 @@ fn backlog_drops(text: &str) -> f64 {
 }
 
 impl HarmSource for Network {
+    fn before(
+        &mut self,
+        now: Instant,
+        begins: bool,
+        netns: NetnsCookie,
+        namespaces: &mut Namespaces,
+    ) {
+        // The host's, and some change is on watch while there is one.
+        if self.backlog.is_none()
+            && let Some(total) = read_backlog()
+        {
+            note(&mut self.backlog_before, now, begins, total);
+        }
+        let Ok(total) =
+            namespaces.within(netns, || ProcMeter::default().read(&Counter::DeviceDrops))
+        else {
+            return;
+        };
+        if self.drops_before.len() >= MAX_BEFORE {
+            self.drops_before.clear();
+        }
+        let mut before = self.drops_before.remove(&netns);
+        if let Some(total) = total {
+            note(&mut before, now, begins, total);
+        }
+        self.drops_before
+            .extend(before.map(|before| (netns, before)));
+    }
+
     fn arm(&mut self, now: Instant) {
         self.places.clear();
         self.backlog = None;
-        self.judge_backlog(now);
+        if let Some(total) = read_backlog() {
+            self.judge_backlog(now, total);
+        }
     }
 
     fn disarm(&mut self) {
         self.places.clear();
+        self.backlog = None;
+        self.drops_before.clear();
+        self.backlog_before = None;
     }
 
     fn harm(
@@ -150,7 +250,7 @@ impl HarmSource for Network {
                 });
             }
         }
-        self.judge_backlog(now)
+        self.judge_backlog(now, read_backlog()?)
     }
 }
 
@@ -200,6 +300,29 @@ mod tests {
                 .unwrap()
                 .contains("drop 1500")
         );
+    }
+
+    #[test]
+    fn drops_that_were_there_before_are_not_the_changes() {
+        let start = Instant::now();
+        let at = |tenths: u64| start + Duration::from_millis(tenths * 100);
+        let drops = |before: f64, after: f64| {
+            let mut network = Network::new(0.1, 1000.0);
+            note(&mut network.backlog_before, at(0), true, 0.0);
+            note(&mut network.backlog_before, at(5), false, before * 0.5);
+            let mut total = before * 0.5;
+            network.judge_backlog(at(5), total);
+            let mut found = None;
+            for look in 1..=4 {
+                total += after;
+                found = found.or(network.judge_backlog(at(5 + look * 10), total));
+            }
+            found.is_some()
+        };
+        assert!(drops(0.0, 1500.0));
+        assert!(!drops(0.0, 900.0), "few");
+        assert!(!drops(1400.0, 1500.0), "as before");
+        assert!(drops(1400.0, 3000.0), "twice as many");
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! | signal | changes |
 //! |---|---|
 //! | packets lost by a full queue | `net.core.netdev_max_backlog` |
+//! | one flow fills a queue for a second, and others lose packets | `net.core.flow_limit_cpu_bitmap` |
 //! | packets lost without a pause whatever its length | back to the original: the processor is too slow |
 //! | host short of memory (PSI) | halfway back to the original value |
 
+mod flows;
 mod rules;
 mod source;
 

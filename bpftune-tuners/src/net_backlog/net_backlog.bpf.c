@@ -10,6 +10,10 @@
  * A burst that the processor takes before the next one needs a queue as long as
  * itself. A processor that cannot keep up loses as much with any queue: so it is
  * noted since when packets have been lost without a pause.
+ *
+ * One flow may fill a queue and have all others lose what they send. So the losses
+ * of the flow that most of them belong to are counted apart, where packets carry
+ * the hash of their flow: with RPS all do.
  */
 #include "bpftune/kernel.h"
 #include <bpf/bpf_helpers.h>
@@ -36,13 +40,21 @@ struct net_backlog_event {
 	/* Since when packets are lost without a pause, milliseconds; and which such series it is. */
 	__u32 lasting_ms;
 	__u32 series;
+	/* Of the count: of the flow that most of those before belonged to, and of all others. */
+	__u32 of_one;
+	__u32 of_others;
 	char device[16];
 };
 
-/* Packets lost on the whole host. */
+/* Packets lost on the whole host: all, and those of others than that one flow. */
+enum {
+	ALL = 0,
+	OTHERS = 1,
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, __u64);
 } total SEC(".maps");
@@ -52,14 +64,53 @@ static __u64 began_ns;
 static __u64 last_ns;
 static __u32 series;
 
-static __noinline int packet_lost(struct sk_buff *skb)
+/* The flow that is counted apart, and what it lost since the last event. */
+static __u32 flow;
+static __u32 of_one;
+static __u32 of_others;
+/* The next one: whoever has more than half of the losses is left after all have voted (Boyer, Moore). */
+static __u32 candidate;
+static __u32 votes;
+
+static __always_inline void add(__u32 which)
 {
-	__u64 now = coarse_ns();
-	__u32 zero = 0;
-	__u64 *sum = bpf_map_lookup_elem(&total, &zero);
+	__u64 *sum = bpf_map_lookup_elem(&total, &which);
 
 	if (sum)
 		__sync_fetch_and_add(sum, 1);
+}
+
+static __always_inline void vote(__u32 hash)
+{
+	if (hash == candidate) {
+		votes++;
+	} else if (votes) {
+		votes--;
+	} else {
+		candidate = hash;
+		votes = 1;
+	}
+}
+
+static __always_inline void count_flow(__u32 hash)
+{
+	if (!hash)
+		return;
+	vote(hash);
+	if (hash == flow) {
+		of_one++;
+	} else {
+		of_others++;
+		add(OTHERS);
+	}
+}
+
+static __noinline int packet_lost(struct sk_buff *skb)
+{
+	__u64 now = coarse_ns();
+
+	add(ALL);
+	count_flow(skb->hash);
 	if (now > last_ns + PAUSE_NS) {
 		began_ns = now;
 		series++;
@@ -69,6 +120,12 @@ static __noinline int packet_lost(struct sk_buff *skb)
 
 	if (!count)
 		return 0;
+	__u32 one = of_one, others = of_others;
+
+	of_one = 0;
+	of_others = 0;
+	flow = candidate;
+	votes = 0;
 	struct net_backlog_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
 	if (!e)
@@ -76,10 +133,16 @@ static __noinline int packet_lost(struct sk_buff *skb)
 	__builtin_memset(e, 0, sizeof(*e));
 	e->head.scenario = LOST;
 	e->head.count = count;
-	e->head.netns_cookie = BPF_CORE_READ(skb, dev, nd_net.net, net_cookie);
+	struct net_device *dev = skb->dev;
+
+	if (dev)
+		e->head.netns_cookie = dev->nd_net.net->net_cookie;
 	e->lasting_ms = (now - began_ns) / 1000000;
 	e->series = series;
-	BPF_CORE_READ_STR_INTO(&e->device, skb, dev, name);
+	e->of_one = one;
+	e->of_others = others;
+	if (dev)
+		BPF_CORE_READ_STR_INTO(&e->device, dev, name);
 	bpf_ringbuf_submit(e, 0);
 	return 0;
 }

@@ -8,6 +8,7 @@ use bpftune_core::{
     trial::{Counter, Guard, Plan, Resource, Windows},
 };
 
+use super::flows;
 use crate::bursts::{Bursts, is_overload, undo};
 
 pub(super) const LOST: &str = "backlog-full";
@@ -55,7 +56,7 @@ impl Tuner for NetBacklog {
     }
 
     fn tunables(&self) -> Vec<Tunable> {
-        vec![Tunable {
+        let backlog = Tunable {
             name: MAX_BACKLOG.into(),
             scope: Scope::Global,
             unit: "packets".into(),
@@ -66,7 +67,8 @@ impl Tuner for NetBacklog {
                     .unwrap_or(0)
                     .saturating_mul(PACKET_BYTES)
             }),
-        }]
+        };
+        vec![backlog, flows::tunable()]
     }
 
     /// A packet that was lost is no chance.
@@ -74,7 +76,10 @@ impl Tuner for NetBacklog {
         true
     }
 
-    fn trial(&self, _: &str) -> Plan {
+    fn trial(&self, tunable: &str) -> Plan {
+        if tunable == flows::FLOW_LIMIT {
+            return flows::trial();
+        }
         let lost = Counter::Own(PACKETS_LOST.into());
         Plan {
             guards: vec![
@@ -97,7 +102,8 @@ impl Tuner for NetBacklog {
         if signal.scenario != LOST {
             return Vec::new();
         }
-        self.lost(signal, view).into_iter().collect()
+        let wanted = flows::starve(signal, view).or_else(|| self.lost(signal, view));
+        wanted.into_iter().collect()
     }
 
     fn on_memory_pressure(&mut self, view: &dyn View) -> Vec<Proposal> {

@@ -9,7 +9,10 @@ use bpftune_core::{
 };
 use libbpf_rs::MapHandle;
 
-use super::rules::{LOST, PACKETS_LOST};
+use super::{
+    flows::LOST_BY_OTHERS,
+    rules::{LOST, PACKETS_LOST},
+};
 
 /// Scenario numbers of the BPF program and their names.
 const SCENARIOS: Scenarios = &[(1, LOST)];
@@ -54,7 +57,12 @@ impl Source for NetBacklogSource {
 
     /// Packets lost by full queues, of the whole host.
     fn figure(&mut self, _: NetnsCookie, name: &str) -> Option<f64> {
-        bpf::counter(self.total.as_ref().filter(|_| name == PACKETS_LOST)?, 0)
+        let index = match name {
+            PACKETS_LOST => 0,
+            LOST_BY_OTHERS => 1,
+            _ => return None,
+        };
+        bpf::counter(self.total.as_ref()?, index)
     }
 
     fn map_bytes(&self) -> u64 {
@@ -68,12 +76,14 @@ fn parse(scenario: &'static str, head: &EventHeader, body: &[u8]) -> Option<Sign
     Some(Signal {
         scenario: scenario.into(),
         netns: head.netns(),
-        subject: body.text(8, 16)?,
+        subject: body.text(16, 16)?,
         count: head.count,
         figures: vec![
             Figure::new("lost", head.count.into(), ""),
             Figure::new("lasting", body.u32(0)?.into(), "ms"),
             Figure::new("series", body.u32(4)?.into(), ""),
+            Figure::new("of_one", body.u32(8)?.into(), ""),
+            Figure::new("of_others", body.u32(12)?.into(), ""),
         ],
     })
 }
@@ -99,14 +109,16 @@ mod tests {
 
     #[test]
     fn parses_an_event() {
-        let mut body = [0; 24];
-        body[..4].copy_from_slice(&120u32.to_ne_bytes());
-        body[4..8].copy_from_slice(&3u32.to_ne_bytes());
-        body[8..12].copy_from_slice(b"eth0");
+        let mut body = [0; 32];
+        for (at, number) in [120u32, 3, 70, 7].into_iter().enumerate() {
+            body[at * 4..at * 4 + 4].copy_from_slice(&number.to_ne_bytes());
+        }
+        body[16..20].copy_from_slice(b"eth0");
         let signal = parse(LOST, &HEAD, &body).unwrap();
         assert_eq!(signal.subject, "eth0");
-        let values = ["lost", "lasting", "series"].map(|name| signal.figure(name).unwrap());
-        assert_eq!(values, [77.0, 120.0, 3.0]);
-        assert!(parse(LOST, &HEAD, &body[..23]).is_none());
+        let figures = ["lost", "lasting", "series", "of_one", "of_others"];
+        let values = figures.map(|name| signal.figure(name).unwrap());
+        assert_eq!(values, [77.0, 120.0, 3.0, 70.0, 7.0]);
+        assert!(parse(LOST, &HEAD, &body[..31]).is_none());
     }
 }

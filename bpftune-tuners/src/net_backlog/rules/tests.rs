@@ -1,4 +1,4 @@
-use bpftune_core::Urgency;
+use bpftune_core::{Urgency, Value};
 use proptest::prelude::*;
 
 use super::*;
@@ -120,4 +120,51 @@ proptest! {
             prop_assert!(proposal.target.last() <= most_packets(&view.machine));
         }
     }
+}
+
+/// A flood of one flow: its losses, those of others, and since when.
+fn flood(one: f64, others: f64, lasting: f64) -> Signal {
+    let figures = [
+        ("lost", one + others),
+        ("lasting", lasting),
+        ("series", 1.0),
+        ("of_one", one),
+        ("of_others", others),
+    ];
+    signal(LOST, &figures)
+}
+
+fn with_limits(processors: &str) -> Recorded {
+    let mut view = view(1000);
+    let limits: Value = processors.parse().unwrap();
+    view.values.insert(at(flows::FLOW_LIMIT, HOST), limits);
+    view
+}
+
+#[test]
+fn a_flow_that_has_others_lose_too_is_limited_on_each_processor() {
+    let mut view = with_limits("cpus none");
+    let mut tuner = NetBacklog::default();
+    let proposals = tuner.on_signal(&flood(4000.0, 200.0, 1200.0), &view);
+    assert_eq!(proposals.len(), 1);
+    assert_eq!(proposals[0].knob, at(flows::FLOW_LIMIT, HOST));
+    assert_eq!(proposals[0].target.to_string(), "cpus 0-1");
+    view.apply(&proposals);
+    let again = tuner.on_signal(&flood(4000.0, 200.0, 1300.0), &view);
+    assert!(again.iter().all(|p| p.knob.tunable == MAX_BACKLOG), "done");
+}
+
+#[test]
+fn bursts_single_flows_and_crowds_are_not_limited() {
+    let limited = |one, others, lasting| {
+        let proposals = NetBacklog::default()
+            .on_signal(&flood(one, others, lasting), &with_limits("cpus none"));
+        proposals
+            .iter()
+            .any(|p| p.knob.tunable == flows::FLOW_LIMIT)
+    };
+    assert!(limited(100.0, 20.0, 1000.0));
+    assert!(!limited(100.0, 20.0, 900.0), "a burst");
+    assert!(!limited(4000.0, 0.0, 2000.0), "nobody else loses");
+    assert!(!limited(100.0, 100.0, 2000.0), "no one flow");
 }

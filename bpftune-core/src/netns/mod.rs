@@ -5,6 +5,8 @@
 //! for that would keep it alive after its last process. Each visit opens it anew by a path, checks
 //! the cookie, and looks for another path where the old one has gone.
 
+mod departures;
+
 use std::{
     collections::{HashMap, HashSet},
     fmt,
@@ -18,6 +20,7 @@ use std::{
 use nix::sched::{CloneFlags, setns};
 use serde::{Deserialize, Serialize};
 
+pub use self::departures::{Departed, Departures};
 use crate::{Error, Result};
 
 /// What the kernel calls a network namespace's cookie: unique until reboot.
@@ -125,6 +128,16 @@ impl Namespaces {
         }
     }
 
+    /// A descriptor of a namespace, which keeps it alive for as long as it is open.
+    ///
+    /// # Errors
+    /// As [`within`](Namespaces::within).
+    pub fn open(&mut self, netns: NetnsCookie) -> Result<File> {
+        let path = "/proc/thread-self/ns/net";
+        self.within(netns, || File::open(path))?
+            .map_err(Error::file("open", path))
+    }
+
     /// The way into a namespace that was last seen, for people: "/run/netns/web".
     #[must_use]
     pub fn place(&self, netns: NetnsCookie) -> String {
@@ -144,6 +157,11 @@ impl Namespaces {
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    /// A namespace is gone, and the way that led into it.
+    pub fn forget(&mut self, netns: NetnsCookie) {
+        self.paths.remove(&netns);
     }
 
     fn run_inside<T>(&self, f: impl FnOnce() -> T) -> T {
