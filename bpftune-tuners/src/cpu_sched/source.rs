@@ -278,8 +278,10 @@ mod tests {
         std::thread::sleep(Duration::from_millis(5));
         source.drain(&mut namespaces, &mut out).unwrap();
         let first = source.last.expect("it has looked");
+        // As if no pressure had come for long, and the next look were due.
         source.until = Some(Instant::now());
-        std::thread::sleep(EACH + Duration::from_millis(50));
+        source.timer.set([Instant::now()]);
+        std::thread::sleep(Duration::from_millis(5));
         source.drain(&mut namespaces, &mut out).unwrap();
         assert_eq!((source.last, source.until), (Some(first), None));
         assert!(!source.timer.take(), "and sleeps now");
