@@ -47,6 +47,8 @@ mod testing;
 pub mod udp_buffer;
 #[cfg(feature = "vm-maps")]
 pub mod vm_maps;
+#[cfg(feature = "vm-reclaim")]
+pub mod vm_reclaim;
 #[cfg(feature = "vm-writeback")]
 pub mod vm_writeback;
 
@@ -91,6 +93,8 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
         Box::<udp_buffer::UdpBuffer>::default(),
         #[cfg(feature = "vm-maps")]
         Box::<vm_maps::VmMaps>::default(),
+        #[cfg(feature = "vm-reclaim")]
+        Box::<vm_reclaim::VmReclaim>::default(),
         #[cfg(feature = "vm-writeback")]
         Box::<vm_writeback::VmWriteback>::default(),
     ]
@@ -130,6 +134,8 @@ pub const ALL: &[(&str, Load)] = &[
     (udp_buffer::NAME, udp_buffer::load),
     #[cfg(feature = "vm-maps")]
     (vm_maps::NAME, vm_maps::load),
+    #[cfg(feature = "vm-reclaim")]
+    (vm_reclaim::NAME, vm_reclaim::load),
     #[cfg(feature = "vm-writeback")]
     (vm_writeback::NAME, vm_writeback::load),
 ];

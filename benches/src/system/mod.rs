@@ -4,6 +4,7 @@
 
 mod blk_queue;
 mod blk_readahead;
+mod control_group;
 mod cpu_sched;
 mod disk;
 mod irq_steer;
@@ -14,6 +15,7 @@ mod proc_limits;
 mod slow_disk;
 mod veth;
 mod vm_maps;
+mod vm_reclaim;
 mod vm_writeback;
 
 pub use self::load::run as run_load;
@@ -39,6 +41,9 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(proc_limits::NothingWrong),
         Box::new(vm_maps::Guarded),
         Box::new(vm_maps::NothingWrong),
+        Box::new(vm_reclaim::Requests),
+        Box::new(vm_reclaim::AtItsLimit),
+        Box::new(vm_reclaim::NeverEnough),
         Box::new(vm_writeback::Log),
         Box::new(vm_writeback::Alone),
         Box::new(vm_writeback::InMemory),
