@@ -205,13 +205,14 @@ impl Scenario for Requests {
         true
     }
     fn turns(&self) -> usize {
-        10
+        6
     }
+    /// Stalls come after half a minute, as reading mixes what memory holds.
     fn turns_on(&self) -> usize {
-        20
+        30
     }
     fn mended_within(&self) -> f64 {
-        30.0
+        60.0
     }
     fn missing(&self) -> Option<&'static str> {
         disk::missing()
@@ -242,7 +243,7 @@ struct Limited {
 }
 
 impl Stage for Limited {
-    /// Not to be trusted to a thread: a process belongs to one group as a whole.
+    /// A program of its own, for a process belongs to a group as a whole.
     fn turn(&mut self) -> Result<f64> {
         let (start, mib) = (Instant::now(), 6 << 10);
         let script = format!(
@@ -330,8 +331,11 @@ impl Scenario for NeverEnough {
     fn host_wide(&self) -> bool {
         true
     }
+    fn turns(&self) -> usize {
+        6
+    }
     fn turns_on(&self) -> usize {
-        20
+        14
     }
     fn missing(&self) -> Option<&'static str> {
         disk::missing()

@@ -107,14 +107,15 @@ impl Tuner for VmReclaim {
                 more("pages read from swap", &["pswpin"], 256.0),
                 Guard::stall(Resource::Memory, 0.02),
             ],
+            // Long enough for a few stalls each.
             baseline: Windows {
-                count: 6,
-                length: Duration::from_secs(1),
+                count: 5,
+                length: Duration::from_secs(2),
             },
-            settle: Duration::from_secs(3),
+            settle: Duration::from_secs(2),
             trial: Windows {
-                count: 12,
-                length: Duration::from_secs(1),
+                count: 8,
+                length: Duration::from_secs(2),
             },
             only_better: true,
             ..Plan::default()
