@@ -18,6 +18,7 @@ const TUNERS: &[(&str, &str)] = &[
     ("CARGO_FEATURE_TCP_PORTS", "tcp_ports"),
     ("CARGO_FEATURE_UDP_BUFFER", "udp_buffer"),
     ("CARGO_FEATURE_VM_MAPS", "vm_maps"),
+    ("CARGO_FEATURE_VM_RECLAIM", "vm_reclaim"),
     ("CARGO_FEATURE_VM_THP", "vm_thp"),
     ("CARGO_FEATURE_VM_WRITEBACK", "vm_writeback"),
 ];

@@ -47,6 +47,8 @@ mod testing;
 pub mod udp_buffer;
 #[cfg(feature = "vm-maps")]
 pub mod vm_maps;
+#[cfg(feature = "vm-reclaim")]
+pub mod vm_reclaim;
 #[cfg(feature = "vm-thp")]
 pub mod vm_thp;
 #[cfg(feature = "vm-writeback")]
@@ -93,6 +95,8 @@ pub fn catalogue() -> Vec<Box<dyn Tuner>> {
         Box::<udp_buffer::UdpBuffer>::default(),
         #[cfg(feature = "vm-maps")]
         Box::<vm_maps::VmMaps>::default(),
+        #[cfg(feature = "vm-reclaim")]
+        Box::<vm_reclaim::VmReclaim>::default(),
         #[cfg(feature = "vm-thp")]
         Box::<vm_thp::VmThp>::default(),
         #[cfg(feature = "vm-writeback")]
@@ -134,6 +138,8 @@ pub const ALL: &[(&str, Load)] = &[
     (udp_buffer::NAME, udp_buffer::load),
     #[cfg(feature = "vm-maps")]
     (vm_maps::NAME, vm_maps::load),
+    #[cfg(feature = "vm-reclaim")]
+    (vm_reclaim::NAME, vm_reclaim::load),
     #[cfg(feature = "vm-thp")]
     (vm_thp::NAME, vm_thp::load),
     #[cfg(feature = "vm-writeback")]

@@ -35,6 +35,7 @@ const SYSTEM: &[&str] = &[
     "cpu-sched",
     "irq-steer",
     "proc-limits",
+    "vm-reclaim",
     "vm-thp",
     "vm-writeback",
 ];

@@ -154,10 +154,15 @@ pub(super) fn read_pages(data: &Data, how_long: Duration) -> Result<Vec<Duration
 }
 
 /// The time that 99 of 100 took no longer than, milliseconds.
-pub(super) fn slowest_hundredth(mut took: Vec<Duration>) -> f64 {
+pub(super) fn slowest_hundredth(took: Vec<Duration>) -> f64 {
+    slowest(took, 100)
+}
+
+/// The time that all but one of so many took no longer than, milliseconds.
+pub(super) fn slowest(mut took: Vec<Duration>, of: usize) -> f64 {
     took.sort_unstable();
-    let at = (took.len() * 99).div_ceil(100).clamp(1, took.len().max(1)) - 1;
-    took.get(at)
+    let rank = (took.len() * (of - 1)).div_ceil(of);
+    took.get(rank.clamp(1, took.len().max(1)) - 1)
         .map_or(f64::NAN, |took| took.as_secs_f64() * 1000.0)
 }
 

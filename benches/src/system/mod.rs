@@ -4,6 +4,7 @@
 
 mod blk_queue;
 mod blk_readahead;
+mod control_group;
 mod cpu_sched;
 mod disk;
 mod irq_steer;
@@ -15,6 +16,7 @@ mod proc_limits;
 mod slow_disk;
 mod veth;
 mod vm_maps;
+mod vm_reclaim;
 mod vm_thp;
 mod vm_writeback;
 
@@ -41,6 +43,9 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(proc_limits::NothingWrong),
         Box::new(vm_maps::Guarded),
         Box::new(vm_maps::NothingWrong),
+        Box::new(vm_reclaim::Requests),
+        Box::new(vm_reclaim::AtItsLimit),
+        Box::new(vm_reclaim::NeverEnough),
         Box::new(vm_thp::Bursts),
         Box::new(vm_thp::Heap),
         Box::new(vm_thp::ByTurns),

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use super::control_group;
 use crate::{Error, Result, programs};
 
 /// Where the file is that the device stands on: writing to memory takes no time and no other disk's.
@@ -110,13 +111,6 @@ fn run(command: &mut Command) -> Result<String> {
 
 /// The file of the root control group that holds writes.
 fn throttle() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-    let folder = mounts.lines().find_map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let (folder, kind, options) = (words.next()?, words.next()?, words.next()?);
-        let blkio = kind == "cgroup" && options.split(',').any(|option| option == "blkio");
-        blkio.then(|| PathBuf::from(folder))
-    })?;
-    let file = folder.join("blkio.throttle.write_bps_device");
+    let file = control_group::root("blkio")?.join("blkio.throttle.write_bps_device");
     file.exists().then_some(file)
 }
