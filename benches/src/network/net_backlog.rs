@@ -133,6 +133,11 @@ impl Scenario for OneFlow {
         ("packets of the fifty received", "%")
     }
 
+    /// A burst is likelier, so the queue is made longer at first, and then as it was.
+    fn reversals(&self) -> f64 {
+        1.0
+    }
+
     fn by_hand(&self) -> Values {
         &[("net.core.flow_limit_cpu_bitmap", "3")]
     }
