@@ -4,13 +4,19 @@
 use std::{
     fs::{self, File},
     io::Write,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
+use bpftune_core::{
+    Machine,
+    trial::{Counter, Meter, ProcMeter, Resource},
+};
 use lab::{
     daemon::{Daemon, binary},
+    link::Link,
     scenario::{SMALL, set_buffers},
     traffic::{Transfer, TransferOptions},
 };
@@ -162,41 +168,102 @@ impl Drop for Squeezed {
     }
 }
 
-#[test]
-fn limits_go_back_down_when_the_host_is_short_of_memory() {
-    need_root!();
+/// A program that starts the daemon where /proc/meminfo tells of an eighth of memory available, as on a host that is
+/// short of it: to fill this one's memory would harm whatever else runs here.
+fn with_little_memory(dir: &Path) -> PathBuf {
+    let (meminfo, script) = (dir.join("meminfo"), dir.join("bpftune"));
+    let text = fs::read_to_string("/proc/meminfo").unwrap();
+    let eighth = Machine::now().unwrap().memory_total / 8 / 1024;
+    let lines = text.lines().map(|line| match line.split_once(':') {
+        Some(("MemAvailable", _)) => format!("MemAvailable: {eighth} kB\n"),
+        _ => format!("{line}\n"),
+    });
+    fs::write(&meminfo, lines.collect::<String>()).unwrap();
+    let text = format!(
+        "#!/bin/sh\nexec unshare --mount sh -c 'mount --bind {} /proc/meminfo && exec {} \"$@\"' sh \"$@\"\n",
+        meminfo.display(),
+        binary().unwrap().display()
+    );
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    script
+}
+
+/// Tasks wait for memory while a daemon has raised limits. What its history says at the end; `None` where nothing can be
+/// made to wait.
+fn history_of_pressure(
+    program: &Path,
+    enough: impl Fn(&Link, (i64, i64)) -> bool,
+) -> Option<String> {
     if !Path::new("/proc/pressure/memory").exists() {
         eprintln!("SKIP: this kernel measures no pressure (PSI)");
-        return;
+        return None;
     }
     let _alone = alone();
     let link = starved();
-    let daemon = Daemon::start(&binary().unwrap(), &[&link.a, &link.b], &[]).unwrap();
+    let daemon = Daemon::start(program, &[&link.a, &link.b], &[]).unwrap();
     let running = transfer(&link);
     until("both limits rise", || raised(&link));
     // Nothing raises them again.
     running.stop().unwrap();
-    let limits = || {
-        (
-            last(&link.a.sysctl(WMEM).unwrap()),
-            last(&link.b.sysctl(RMEM).unwrap()),
-        )
-    };
-    let before = limits();
+    let before = limits(&link);
     let squeezed = match Squeezed::start() {
         Ok(squeezed) => squeezed,
         Err(why) => {
             eprintln!("SKIP: {why}");
-            return;
+            return None;
         }
     };
-    until("both limits shrink", || {
-        let now = limits();
-        now.0 < before.0 && now.1 < before.1
+    until("tasks have waited, and that had its effect", || {
+        enough(&link, before)
     });
     drop(squeezed);
     let (_, history, _) = daemon.command(&["history"]).unwrap();
-    assert!(history.contains("short of memory"), "{history}");
     drop(daemon);
     assert!(restored(&link));
+    Some(history)
+}
+
+fn limits(link: &Link) -> (i64, i64) {
+    (
+        last(&link.a.sysctl(WMEM).unwrap()),
+        last(&link.b.sysctl(RMEM).unwrap()),
+    )
+}
+
+#[test]
+fn limits_go_back_down_when_the_host_is_short_of_memory() {
+    need_root!();
+    let dir = tempfile::tempdir().unwrap();
+    let shrunk = |link: &Link, before: (i64, i64)| {
+        let now = limits(link);
+        now.0 < before.0 && now.1 < before.1
+    };
+    if let Some(history) = history_of_pressure(&with_little_memory(dir.path()), shrunk) {
+        assert!(history.contains("short of memory"), "{history}");
+    }
+}
+
+#[test]
+fn a_group_at_its_limit_on_a_host_with_memory_to_spare_is_no_reason() {
+    need_root!();
+    if !Machine::now().unwrap().has_memory_to_spare() {
+        eprintln!("SKIP: less than a quarter of memory is available here");
+        return;
+    }
+    // So long that the daemon was told: 200 ms of 2 s.
+    let told = std::cell::Cell::new(None);
+    let waited = |_: &Link, _| {
+        let waited = Counter::Stall {
+            resource: Resource::Memory,
+            full: false,
+        };
+        let total = ProcMeter::default().read(&waited).unwrap();
+        let since = told.get().unwrap_or(total);
+        told.set(Some(since));
+        total - since > 1.0
+    };
+    if let Some(history) = history_of_pressure(&binary().unwrap(), waited) {
+        assert!(!history.contains("short of memory"), "{history}");
+    }
 }
