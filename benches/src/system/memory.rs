@@ -105,7 +105,9 @@ pub(super) fn scatter(all: &[Pages], times: usize) {
 
 /// More than half of the host's memory in small pages of which each other one is given back: what is free there, no two
 /// pages of it are neighbours.
-pub(super) struct InPieces(#[allow(dead_code)] Pages);
+pub(super) struct InPieces {
+    _held: Pages,
+}
 
 impl InPieces {
     pub(super) fn new() -> Result<InPieces> {
@@ -120,7 +122,7 @@ impl InPieces {
         for other in (0..pages).step_by(2) {
             memory.advise(other * page, page, MmapAdvise::MADV_DONTNEED)?;
         }
-        Ok(InPieces(memory))
+        Ok(InPieces { _held: memory })
     }
 }
 

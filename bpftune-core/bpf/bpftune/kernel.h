@@ -396,6 +396,9 @@ struct mm_struct {
 	int map_count;
 };
 
+/* include/linux/sched.h: of task_struct.flags */
+#define PF_KTHREAD 0x00200000
+
 struct task_struct {
 	struct mm_struct *mm;
 	unsigned int flags;

@@ -7,7 +7,10 @@ use std::{
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use nix::{
-    sys::eventfd::{EfdFlags, EventFd},
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags},
+        eventfd::{EfdFlags, EventFd},
+    },
     time::{ClockId, clock_gettime},
 };
 
@@ -52,6 +55,21 @@ impl Feed {
         self.events
             .as_ref()
             .map_or_else(|| self.nothing.as_fd(), Events::fd)
+    }
+
+    /// Readable where events wait or `other` is readable: for a source with a timer beside its hooks.
+    ///
+    /// # Errors
+    /// Where the kernel has no room for it, or `other` cannot be waited for.
+    pub fn beside(&self, other: BorrowedFd<'_>) -> Result<Epoll> {
+        let either =
+            Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::system("epoll_create1"))?;
+        for fd in [self.fd(), other] {
+            either
+                .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))
+                .map_err(Error::system("epoll_ctl"))?;
+        }
+        Ok(either)
     }
 
     /// All waiting events, oldest first: the scenario's name, the head, and what follows it. Events of no known

@@ -193,6 +193,8 @@ mod tests {
             (softnet(rows, 1), softnet(rows, 2)),
             (Some(2.0), Some(16.0))
         );
+        let rows = "0000000a 00000010 0\n00000001 00000001 0\n";
+        assert_eq!(softnet(rows, 1), Some(17.0));
         let meminfo = "MemTotal: 9 kB\nMemFree:   7 kB\n";
         assert_eq!(size(meminfo, "MemFree"), Some(7.0));
         assert_eq!(size(meminfo, "Mem"), None);

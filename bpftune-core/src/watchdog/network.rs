@@ -1,6 +1,6 @@
 //! Retransmission storms and dropped packets, where changes were made.
 
-use std::{collections::HashMap, fs, time::Instant};
+use std::{collections::HashMap, time::Instant};
 
 use super::{Harm, HarmSource};
 use crate::{
@@ -85,15 +85,16 @@ impl Network {
         }
     }
 
-    /// Whether so many drops a second are too many, and more than before the change.
-    fn too_many(&self, drops: f64, before: Option<&Before>) -> bool {
-        drops >= self.drops && drops >= before.map_or(0.0, Before::rate) * 2.0
+    /// From how many drops a second on they are too many, and more than before the change.
+    fn too_many(&self, before: Option<&Before>) -> f64 {
+        self.drops.max(before.map_or(0.0, Before::rate) * 2.0)
     }
 
     /// A namespace's look: what rose there, if for long enough.
     fn judge(&mut self, netns: NetnsCookie, now: Snapshot) -> Option<(String, Figure)> {
         let [segments, again, dropped] = [0, 1, 2].map(|i| now.values[i]);
-        let Some(place) = self.places.get(&netns) else {
+        let too_many = self.too_many(self.drops_before.get(&netns));
+        let Some(place) = self.places.get_mut(&netns) else {
             self.places.insert(
                 netns,
                 Place {
@@ -115,11 +116,13 @@ impl Network {
         let storm = sent >= MIN_SEGMENTS
             && share >= self.retransmits
             && share >= place.usual_retransmits * 2.0;
-        let too_many = self.too_many(drops, self.drops_before.get(&netns));
-        let place = self.places.get_mut(&netns)?;
         place.last = now;
         place.storms = if storm { place.storms + 1 } else { 0 };
-        place.drops = if too_many { place.drops + 1 } else { 0 };
+        place.drops = if drops >= too_many {
+            place.drops + 1
+        } else {
+            0
+        };
         if place.storms >= LOOKS {
             let what = format!(
                 "{:.0} % of the TCP segments are sent again, {:.0} % is usual",
@@ -144,8 +147,8 @@ impl Network {
             return None;
         };
         let rate = (total - last.1) / now.duration_since(last.0).as_secs_f64().max(0.1);
-        let too_many = self.too_many(rate, self.backlog_before.as_ref());
-        let looks = if too_many { looks + 1 } else { 0 };
+        let too_many = self.too_many(self.backlog_before.as_ref());
+        let looks = if rate >= too_many { looks + 1 } else { 0 };
         self.backlog = Some(Backlog {
             last: (now, total),
             looks,
@@ -157,10 +160,9 @@ impl Network {
     }
 }
 
-fn read_backlog() -> Option<f64> {
-    Some(backlog_drops(
-        &fs::read_to_string("/proc/net/softnet_stat").ok()?,
-    ))
+/// Of the host, since boot.
+fn backlog_drops() -> Option<f64> {
+    ProcMeter::default().read(&Counter::SoftnetDrops)
 }
 
 fn note(before: &mut Option<Before>, now: Instant, begins: bool, total: f64) {
@@ -168,14 +170,6 @@ fn note(before: &mut Option<Before>, now: Instant, begins: bool, total: f64) {
         Some(before) if !begins => before.last = (now, total),
         _ => *before = Some(Before::at(now, total)),
     }
-}
-
-/// The second column of each processor's line, hexadecimal.
-fn backlog_drops(text: &str) -> f64 {
-    text.lines()
-        .filter_map(|line| u32::from_str_radix(line.split_ascii_whitespace().nth(1)?, 16).ok())
-        .map(f64::from)
-        .sum()
 }
 
 impl HarmSource for Network {
@@ -188,7 +182,7 @@ impl HarmSource for Network {
     ) {
         // The host's, and some change is on watch while there is one.
         if self.backlog.is_none()
-            && let Some(total) = read_backlog()
+            && let Some(total) = backlog_drops()
         {
             note(&mut self.backlog_before, now, begins, total);
         }
@@ -211,7 +205,7 @@ impl HarmSource for Network {
     fn arm(&mut self, now: Instant) {
         self.places.clear();
         self.backlog = None;
-        if let Some(total) = read_backlog() {
+        if let Some(total) = backlog_drops() {
             self.judge_backlog(now, total);
         }
     }
@@ -250,7 +244,7 @@ impl HarmSource for Network {
                 });
             }
         }
-        self.judge_backlog(now, read_backlog()?)
+        self.judge_backlog(now, backlog_drops()?)
     }
 }
 
@@ -323,13 +317,5 @@ mod tests {
         assert!(!drops(0.0, 900.0), "few");
         assert!(!drops(1400.0, 1500.0), "as before");
         assert!(drops(1400.0, 3000.0), "twice as many");
-    }
-
-    #[test]
-    fn reads_hexadecimal_columns() {
-        assert_eq!(
-            backlog_drops("0000000a 00000010 0\n00000001 00000001 0\n"),
-            17.0
-        );
     }
 }

@@ -23,8 +23,7 @@ char LICENSE[] SEC("license") = "GPL";
 /* Who has not run for so long takes nothing from anybody. */
 #define RESTS_NS (10 * SECOND_NS)
 
-/* include/linux/sched.h, include/uapi/linux/sched.h */
-#define PF_KTHREAD 0x00200000
+/* include/uapi/linux/sched.h */
 #define SCHED_NORMAL 0
 #define SCHED_BATCH 3
 

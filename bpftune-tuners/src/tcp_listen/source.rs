@@ -15,7 +15,7 @@ use bpftune_core::{
     sysctl,
     trial::Counter,
 };
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::epoll::Epoll;
 
 use super::{
     relisten::relisten,
@@ -112,15 +112,7 @@ impl TcpListenSource {
         let object = include_bytes!(concat!(env!("OUT_DIR"), "/tcp_listen.bpf.o"));
         let feed = Feed::load(super::NAME, object, SCENARIOS)?;
         let rounds = Rounds::new(COUNTERS.to_vec(), ROUND, PATIENCE)?;
-        let failed = |errno: nix::Error| Error::System {
-            what: "epoll of tcp-listen".into(),
-            source: errno.into(),
-        };
-        let either = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
-        for fd in [feed.fd(), rounds.fd()] {
-            let readable = EpollEvent::new(EpollFlags::EPOLLIN, 0);
-            either.add(fd, readable).map_err(failed)?;
-        }
+        let either = feed.beside(rounds.fd())?;
         Ok(TcpListenSource {
             feed,
             rounds,

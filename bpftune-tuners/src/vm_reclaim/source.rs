@@ -6,13 +6,13 @@ use std::{
 };
 
 use bpftune_core::{
-    Error, Knob, NetnsCookie, Result, Signal, Source,
+    Knob, NetnsCookie, Result, Signal, Source,
     bpf::{self, Feed, HookStatus, SHARED, Scenarios},
     netns::Namespaces,
     timer::Timer,
 };
 use libbpf_rs::MapHandle;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::epoll::Epoll;
 
 use super::{
     look::{BUCKETS, History, Sums},
@@ -45,13 +45,7 @@ impl VmReclaimSource {
         let object = include_bytes!(concat!(env!("OUT_DIR"), "/vm_reclaim.bpf.o"));
         let feed = Feed::load(super::NAME, object, SCENARIOS)?;
         let timer = Timer::new()?;
-        let either =
-            Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::system("epoll_create1"))?;
-        let readable = |data| EpollEvent::new(EpollFlags::EPOLLIN, data);
-        either
-            .add(feed.fd(), readable(0))
-            .and_then(|()| either.add(timer.fd(), readable(1)))
-            .map_err(Error::system("epoll_ctl"))?;
+        let either = feed.beside(timer.fd())?;
         Ok(VmReclaimSource {
             sums: feed.hooks().map("sums"),
             feed,

@@ -24,9 +24,6 @@ char LICENSE[] SEC("license") = "GPL";
 /* Less since user space was told last is not worth a word. */
 #define WORTH_NS 20000000ULL
 
-/* include/linux/sched.h */
-#define PF_KTHREAD 0x00200000
-
 /*
  * include/linux/gfp_types.h. All that a huge page is asked for with, GFP_TRANSHUGE, has
  * the two first, and hardly anything else has both; memory that was not advised to be

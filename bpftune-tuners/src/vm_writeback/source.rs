@@ -7,14 +7,14 @@ use std::{
 };
 
 use bpftune_core::{
-    Error, NetnsCookie, Result, Signal, Source,
+    NetnsCookie, Result, Signal, Source,
     bpf::{self, Feed, Fields, HookStatus, Scenarios, monotonic_ns},
     netns::Namespaces,
     timer::Timer,
     trial::{Counter, Meter, ProcMeter},
 };
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::epoll::Epoll;
 
 use super::{
     look::{Now, Sums, signal},
@@ -63,13 +63,7 @@ impl VmWritebackSource {
         let mut feed = Feed::load(super::NAME, object, SCENARIOS)?;
         feed.switch(&COSTLY, false);
         let timer = Timer::new()?;
-        let either =
-            Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::system("epoll_create1"))?;
-        let readable = |data| EpollEvent::new(EpollFlags::EPOLLIN, data);
-        either
-            .add(feed.fd(), readable(0))
-            .and_then(|()| either.add(timer.fd(), readable(1)))
-            .map_err(Error::system("epoll_ctl"))?;
+        let either = feed.beside(timer.fd())?;
         Ok(VmWritebackSource {
             rates: feed.hooks().map("rates"),
             sums: feed.hooks().map("sums"),
