@@ -189,6 +189,24 @@ fn with_little_memory(dir: &Path) -> PathBuf {
     script
 }
 
+/// Seconds that some task of the host has waited for memory.
+fn waited_for_memory() -> f64 {
+    let waited = Counter::Stall {
+        resource: Resource::Memory,
+        full: false,
+    };
+    ProcMeter::default().read(&waited).unwrap()
+}
+
+/// Nobody waits for memory, also not because of what another test did just now: the kernel tells of the last two seconds.
+fn calm() {
+    until("no task waits for memory", || {
+        let before = waited_for_memory();
+        std::thread::sleep(Duration::from_secs(2));
+        waited_for_memory() - before < 0.02
+    });
+}
+
 /// Tasks wait for memory while a daemon has raised limits. What its history says at the end; `None` where nothing can be
 /// made to wait.
 fn history_of_pressure(
@@ -200,6 +218,7 @@ fn history_of_pressure(
         return None;
     }
     let _alone = alone();
+    calm();
     let link = starved();
     let daemon = Daemon::start(program, &[&link.a, &link.b], &[]).unwrap();
     let running = transfer(&link);
@@ -254,11 +273,7 @@ fn a_group_at_its_limit_on_a_host_with_memory_to_spare_is_no_reason() {
     // So long that the daemon was told: 200 ms of 2 s.
     let told = std::cell::Cell::new(None);
     let waited = |_: &Link, _| {
-        let waited = Counter::Stall {
-            resource: Resource::Memory,
-            full: false,
-        };
-        let total = ProcMeter::default().read(&waited).unwrap();
+        let total = waited_for_memory();
         let since = told.get().unwrap_or(total);
         told.set(Some(since));
         total - since > 1.0
