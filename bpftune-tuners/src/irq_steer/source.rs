@@ -15,12 +15,14 @@ use bpftune_core::{
 use libbpf_rs::{MapCore, MapFlags, MapHandle, num_possible_cpus};
 
 use super::{
+    follow::{READ_ELSEWHERE, strays},
     load::Load,
     rules::{ONE_SIDED, PACKETS, one_sided},
 };
 use crate::focus::Focus;
 
-const SCENARIOS: Scenarios = &[(1, "taken-in")];
+const SCENARIOS: Scenarios = &[(1, "taken-in"), (READ, "read")];
+const READ: u32 = 2;
 
 /// So long after its last signal a device is the one of its namespace that a trial may be about.
 const FOCUS: Duration = Duration::from_secs(10);
@@ -47,8 +49,10 @@ struct Device {
 struct Taken {
     device: Device,
     cpu: u32,
+    /// Or reads.
     packets: u32,
     over_ms: u32,
+    elsewhere: u32,
 }
 
 impl Taken {
@@ -62,6 +66,7 @@ impl Taken {
             cpu: body.u32(4)?,
             packets: body.u32(8)?,
             over_ms: body.u32(12)?,
+            elsewhere: body.u32(32)?,
         })
     }
 
@@ -121,6 +126,25 @@ impl IrqSteerSource {
         })
     }
 
+    /// Readers of a device whose packets are steered by a hash.
+    fn readers(&mut self, head: &EventHeader, reads: Taken, now: Instant) -> Option<Signal> {
+        let share = f64::from(reads.elsewhere) / f64::from(reads.packets.max(1));
+        if !strays(share) || !self.looks_at(head.netns(), &reads.device, now) {
+            return None;
+        }
+        Some(Signal {
+            scenario: READ_ELSEWHERE.into(),
+            netns: head.netns(),
+            count: head.count,
+            figures: vec![
+                Figure::new("cpu", reads.cpu.into(), ""),
+                Figure::new("reads", reads.per_second(), "/s"),
+                Figure::new("elsewhere", share, "of them"),
+            ],
+            subject: reads.device.name,
+        })
+    }
+
     /// Whether a device may be heard now; then it is the one whose packets are counted.
     fn looks_at(&mut self, netns: NetnsCookie, device: &Device, now: Instant) -> bool {
         self.focus.retain(|_, focus| focus.holds(now));
@@ -145,9 +169,11 @@ impl Source for IrqSteerSource {
         self.load
             .look(now, || fs::read_to_string("/proc/stat").unwrap_or_default());
         for (_, head, body) in events {
-            if let Some(taken) = Taken::parse(&body) {
-                out.extend(self.signal(&head, taken, now));
-            }
+            let signal = Taken::parse(&body).and_then(|taken| match head.scenario {
+                READ => self.readers(&head, taken, now),
+                _ => self.signal(&head, taken, now),
+            });
+            out.extend(signal);
         }
         Ok(())
     }
@@ -196,11 +222,12 @@ mod tests {
             body.extend(number.to_ne_bytes());
         }
         body.extend(*b"veth0\0\0\0\0\0\0\0\0\0\0\0");
+        body.extend(4500u32.to_ne_bytes());
         let taken = Taken::parse(&body).unwrap();
         assert_eq!((taken.device.ifindex, taken.cpu), (7, 1));
         assert_eq!(taken.device.name, "veth0");
-        assert_eq!(taken.per_second(), 6000.0);
-        assert_eq!(Taken::parse(&body[..31]), None);
+        assert_eq!((taken.per_second(), taken.elsewhere), (6000.0, 4500));
+        assert_eq!(Taken::parse(&body[..35]), None);
     }
 
     #[test]
@@ -221,7 +248,9 @@ mod tests {
                 "__u32 cpu",
                 "__u32 packets",
                 "__u32 over_ms",
-                "char device[16]"
+                "char device[16]",
+                "__u32 elsewhere",
+                "__u32 pad"
             ]
         );
         assert_eq!(

@@ -10,7 +10,7 @@ fn cpus(list: &str) -> Cpus {
 }
 
 fn tuner() -> IrqSteer {
-    IrqSteer::new(vec![cpus("0-3"), cpus("4-7")])
+    IrqSteer::new(vec![cpus("0-3"), cpus("4-7")], cpus("0-7"))
 }
 
 /// A device whose packets are steered to these.
@@ -113,7 +113,7 @@ fn nothing_moves_where_there_is_no_need_or_no_room() {
         let signal = signal(ONE_SIDED, "veth0", figures);
         assert_eq!(tuner().on_signal(&signal, &view("none")), [], "{what}");
     }
-    let mut alone = IrqSteer::new(vec![cpus("0"), cpus("5")]);
+    let mut alone = IrqSteer::new(vec![cpus("0"), cpus("5")], cpus("0,5"));
     assert_eq!(alone.on_signal(&one_sided(), &view("none")), []);
     assert_eq!(
         IrqSteer::default().on_signal(&one_sided(), &view("none")),
