@@ -64,7 +64,8 @@ struct irq_steer_event {
 	char device[16];
 	/* READ: those whose packets another processor handled. */
 	__u32 elsewhere;
-	__u32 pad;
+	/* TAKEN_IN: receive queues of the device. */
+	__u32 queues;
 };
 
 struct device_key {
@@ -152,6 +153,7 @@ static __always_inline void tell(const struct lane *lane, struct net_device *dev
 
 	if (!event)
 		return;
+	event->queues = BPF_CORE_READ(dev, real_num_rx_queues);
 	BPF_CORE_READ_STR_INTO(&event->device, dev, name);
 	bpf_ringbuf_submit(event, 0);
 }
@@ -161,7 +163,8 @@ static __always_inline void note(const struct lane *lane, struct net_device *dev
 {
 	struct netdev_rx_queue *queue = BPF_CORE_READ(dev, _rx);
 
-	if (!queue || !BPF_CORE_READ(queue, rps_map) || BPF_CORE_READ(queue, rps_flow_table))
+	if (BPF_CORE_READ(dev, real_num_rx_queues) != 1 || !queue || !BPF_CORE_READ(queue, rps_map) ||
+	    BPF_CORE_READ(queue, rps_flow_table))
 		return;
 	struct device_key key = { .netns_cookie = lane->netns_cookie, .ifindex = lane->ifindex };
 	struct steered found = { .until_ns = now + STALE_NS };
@@ -207,9 +210,6 @@ static __always_inline int took_in(struct net_device *dev, __u32 packets)
 	seen->now = 0;
 	seen->since_ns = now;
 	if (over >= STALE_NS || packets * SECOND_NS < LEAST * over)
-		return 0;
-	/* One with more queues spreads its packets itself. */
-	if (BPF_CORE_READ(dev, real_num_rx_queues) != 1)
 		return 0;
 	tell(&lane, dev, packets, over);
 	if (bpf_core_field_exists(struct netdev_rx_queue, rps_map))

@@ -4,11 +4,15 @@ use std::{collections::HashSet, time::Duration};
 
 use bpftune_core::{
     Bound, Cost, Cpus, Knob, Proposal, Scope, Signal, Tunable, Tuner, View,
+    governor::Decision,
     stats::{Direction, Role, Scale},
     trial::{Counter, Guard, Harm, Measure, Outcome, Plan, Record, Windows},
 };
 
-use super::follow::{self, READ_ELSEWHERE};
+use super::{
+    follow::{self, READ_ELSEWHERE},
+    spread,
+};
 
 /// A processor has too much to do with a device's packets, and another one idles.
 pub(super) const ONE_SIDED: &str = "receive-one-sided";
@@ -33,8 +37,11 @@ pub(super) fn one_sided(softirq: f64, idle: f64, spare: f64) -> bool {
 #[derive(Clone, Debug, Default)]
 pub struct IrqSteer {
     places: Vec<Cpus>,
+    online: Cpus,
     /// All that are online, where every one of them shares work.
     all: Option<Cpus>,
+    /// Interrupts that were moved once: it is tried, or refused, and not again.
+    moved: HashSet<Knob>,
     /// Devices whose trial found no gain.
     useless: HashSet<Knob>,
 }
@@ -45,8 +52,10 @@ impl IrqSteer {
     pub fn new(places: Vec<Cpus>, online: Cpus) -> IrqSteer {
         let sharing: Cpus = places.iter().flat_map(Cpus::iter).collect();
         IrqSteer {
-            all: (sharing == online).then_some(online),
+            all: (sharing == online).then(|| online.clone()),
+            online,
             places,
+            moved: HashSet::new(),
             useless: HashSet::new(),
         }
     }
@@ -98,7 +107,7 @@ impl Tuner for IrqSteer {
             bound: Bound::Cpus,
             cost: Cost::Nothing,
         };
-        vec![shared, host, device]
+        vec![shared, host, device, spread::tunable()]
     }
 
     /// More packets are no good where those who read them are kept from it.
@@ -134,6 +143,13 @@ impl Tuner for IrqSteer {
         if signal.scenario != ONE_SIDED {
             return Vec::new();
         }
+        if let Some(wish) = spread::wish(signal, view, &self.online, &self.moved) {
+            return vec![wish];
+        }
+        // One with more queues spreads its packets itself.
+        if signal.figure("queues").is_some_and(|queues| queues > 1.0) {
+            return Vec::new();
+        }
         let knob = Knob {
             tunable: RPS.replace('*', &signal.subject),
             netns: signal.netns,
@@ -143,14 +159,25 @@ impl Tuner for IrqSteer {
         wish.into_iter().collect()
     }
 
-    fn tried(&mut self, knob: &Knob, record: &Record) {
-        if record.outcome != Outcome::Better {
-            if self.useless.len() >= MOST {
-                self.useless.clear();
-            }
-            self.useless.insert(knob.clone());
+    fn decided(&mut self, proposal: &Proposal, decision: &Decision) {
+        let affinity = spread::tunable().covers(&proposal.knob.tunable);
+        if affinity && matches!(decision, Decision::Apply(_)) {
+            remember(&mut self.moved, &proposal.knob);
         }
     }
+
+    fn tried(&mut self, knob: &Knob, record: &Record) {
+        if record.outcome != Outcome::Better {
+            remember(&mut self.useless, knob);
+        }
+    }
+}
+
+fn remember(knobs: &mut HashSet<Knob>, knob: &Knob) {
+    if knobs.len() >= MOST {
+        knobs.clear();
+    }
+    knobs.insert(knob.clone());
 }
 
 /// Devices of containers come and go; of so many it is remembered.

@@ -15,9 +15,12 @@ use bpftune_core::{
 use libbpf_rs::{MapCore, MapFlags, MapHandle, num_possible_cpus};
 
 use super::{
+    company::Company,
     follow::{READ_ELSEWHERE, strays},
+    interrupts::Interrupts,
     load::Load,
     rules::{ONE_SIDED, PACKETS, one_sided},
+    spread::is_shared,
 };
 use crate::focus::Focus;
 
@@ -34,6 +37,10 @@ pub struct IrqSteerSource {
     cpus: u32,
     places: Vec<Cpus>,
     load: Load,
+    company: Company,
+    interrupts: Interrupts,
+    /// Its programs, and whether interrupts may be moved.
+    status: Vec<HookStatus>,
     /// Of each namespace the device that is looked at now.
     focus: HashMap<NetnsCookie, Focus<Device>>,
 }
@@ -53,6 +60,7 @@ struct Taken {
     packets: u32,
     over_ms: u32,
     elsewhere: u32,
+    queues: u32,
 }
 
 impl Taken {
@@ -67,6 +75,7 @@ impl Taken {
             packets: body.u32(8)?,
             over_ms: body.u32(12)?,
             elsewhere: body.u32(32)?,
+            queues: body.u32(36)?,
         })
     }
 
@@ -88,7 +97,13 @@ impl IrqSteerSource {
     pub(super) fn new(places: Vec<Cpus>) -> Result<IrqSteerSource> {
         let object = include_bytes!(concat!(env!("OUT_DIR"), "/irq_steer.bpf.o"));
         let feed = Feed::load(super::NAME, object, SCENARIOS)?;
+        let interrupts = Interrupts::default();
+        let mut status = feed.status().to_vec();
+        status.push(interrupts.status());
         Ok(IrqSteerSource {
+            status,
+            company: Company::default(),
+            interrupts,
             lanes: feed.hooks().map("lanes"),
             cpus: num_possible_cpus().map_or(1, |cpus| cpus as u32),
             feed,
@@ -98,32 +113,62 @@ impl IrqSteerSource {
         })
     }
 
-    fn signal(&mut self, head: &EventHeader, taken: Taken, now: Instant) -> Option<Signal> {
-        let netns = head.netns();
+    /// A processor that a device brings too much to; `own`: this process's namespace, whose devices have their files in /sys.
+    fn signal(
+        &mut self,
+        head: &EventHeader,
+        taken: Taken,
+        own: NetnsCookie,
+        now: Instant,
+    ) -> Option<Signal> {
+        let (netns, packets) = (head.netns(), taken.per_second());
+        let place = (netns, taken.device.ifindex);
+        let company = self.company.of(taken.cpu, place, packets, now);
         let share = self.load.of(taken.cpu)?;
         let place = self.places.iter().find(|place| place.contains(taken.cpu))?;
         let others = place.iter().filter(|cpu| *cpu != taken.cpu);
-        let spare = others
-            .filter_map(|cpu| self.load.of(cpu))
-            .map(|share| share.idle)
-            .fold(0.0, f64::max);
-        if !one_sided(share.softirq, share.idle, spare) || !self.looks_at(netns, &taken.device, now)
-        {
+        let (to, spare) = others
+            .filter_map(|cpu| Some((cpu, self.load.of(cpu)?.idle)))
+            .max_by(|one, other| one.1.total_cmp(&other.1))?;
+        if !one_sided(share.softirq, share.idle, spare) {
             return None;
+        }
+        let interrupt = (netns == own && company > 0.0 && is_shared(packets, company))
+            .then(|| self.interrupt(&taken))
+            .flatten();
+        if interrupt.is_none() && taken.queues > 1 || !self.looks_at(netns, &taken.device, now) {
+            return None;
+        }
+        let mut figures = vec![
+            Figure::new("cpu", taken.cpu.into(), ""),
+            Figure::new("packets", packets, "/s"),
+            Figure::new("softirq", share.softirq, "of its time"),
+            Figure::new("idle", share.idle, "of its time"),
+            Figure::new("spare", spare, "of another one's time"),
+            Figure::new("queues", taken.queues.into(), ""),
+        ];
+        if let Some(number) = interrupt {
+            figures.push(Figure::new("interrupt", number.into(), ""));
+            figures.push(Figure::new("to", to.into(), ""));
+            figures.push(Figure::new("company", company, "/s"));
         }
         Some(Signal {
             scenario: ONE_SIDED.into(),
             netns,
             count: head.count,
-            figures: vec![
-                Figure::new("cpu", taken.cpu.into(), ""),
-                Figure::new("packets", taken.per_second(), "/s"),
-                Figure::new("softirq", share.softirq, "of its time"),
-                Figure::new("idle", share.idle, "of its time"),
-                Figure::new("spare", spare, "of another one's time"),
-            ],
+            figures,
             subject: taken.device.name,
         })
+    }
+
+    /// The interrupt that brings a device's packets to a processor, where it may be moved.
+    fn interrupt(&mut self, taken: &Taken) -> Option<u32> {
+        let status = self.status.last_mut()?;
+        *status = self.interrupts.status();
+        if status.off.is_some() {
+            return None;
+        }
+        self.interrupts.of_device(&taken.device.name, taken.cpu)
     }
 
     /// Readers of a device whose packets are steered by a hash.
@@ -160,7 +205,7 @@ impl Source for IrqSteerSource {
         self.feed.fd()
     }
 
-    fn drain(&mut self, _: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
+    fn drain(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         let events = self.feed.drain()?;
         if events.is_empty() {
             return Ok(());
@@ -171,7 +216,7 @@ impl Source for IrqSteerSource {
         for (_, head, body) in events {
             let signal = Taken::parse(&body).and_then(|taken| match head.scenario {
                 READ => self.readers(&head, taken, now),
-                _ => self.signal(&head, taken, now),
+                _ => self.signal(&head, taken, namespaces.own(), now),
             });
             out.extend(signal);
         }
@@ -179,7 +224,7 @@ impl Source for IrqSteerSource {
     }
 
     fn hooks(&self) -> &[HookStatus] {
-        self.feed.status()
+        &self.status
     }
 
     fn figure(&mut self, netns: NetnsCookie, name: &str) -> Option<f64> {
@@ -222,12 +267,13 @@ mod tests {
             body.extend(number.to_ne_bytes());
         }
         body.extend(*b"veth0\0\0\0\0\0\0\0\0\0\0\0");
-        body.extend(4500u32.to_ne_bytes());
+        body.extend([4500u32, 1].map(u32::to_ne_bytes).concat());
         let taken = Taken::parse(&body).unwrap();
         assert_eq!((taken.device.ifindex, taken.cpu), (7, 1));
         assert_eq!(taken.device.name, "veth0");
         assert_eq!((taken.per_second(), taken.elsewhere), (6000.0, 4500));
-        assert_eq!(Taken::parse(&body[..35]), None);
+        assert_eq!(taken.queues, 1);
+        assert_eq!(Taken::parse(&body[..39]), None);
     }
 
     #[test]
@@ -250,7 +296,7 @@ mod tests {
                 "__u32 over_ms",
                 "char device[16]",
                 "__u32 elsewhere",
-                "__u32 pad"
+                "__u32 queues"
             ]
         );
         assert_eq!(

@@ -122,6 +122,16 @@ fn nothing_moves_where_there_is_no_need_or_no_room() {
 }
 
 #[test]
+fn a_device_with_more_queues_is_left_to_itself() {
+    let mut many = one_sided();
+    many.figures.push(Figure::new("queues", 4.0, ""));
+    assert_eq!(tuner().on_signal(&many, &view("none")), []);
+    let mut one = one_sided();
+    one.figures.push(Figure::new("queues", 1.0, ""));
+    assert_eq!(targets(&tuner().on_signal(&one, &view("none"))).len(), 1);
+}
+
+#[test]
 fn what_somebody_steers_already_stays() {
     for steered in ["4", "6-7", "0-7"] {
         assert_eq!(
