@@ -112,7 +112,7 @@ impl Tuner for IrqSteer {
 
     /// More packets are no good where those who read them are kept from it.
     fn trial(&self, tunable: &str) -> Plan {
-        if let Some(plan) = follow::trial(tunable) {
+        if let Some(plan) = follow::trial(tunable).or_else(|| spread::trial(tunable)) {
             return plan;
         }
         let packets = || Counter::Own(PACKETS.into());

@@ -20,7 +20,7 @@ use super::{
     interrupts::Interrupts,
     load::Load,
     rules::{ONE_SIDED, PACKETS, one_sided},
-    spread::is_shared,
+    spread::{LEFT, is_shared},
 };
 use crate::focus::Focus;
 
@@ -43,6 +43,8 @@ pub struct IrqSteerSource {
     status: Vec<HookStatus>,
     /// Of each namespace the device that is looked at now.
     focus: HashMap<NetnsCookie, Focus<Device>>,
+    /// The processor that had too much to do when a focus began.
+    busy: HashMap<NetnsCookie, u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +112,7 @@ impl IrqSteerSource {
             places,
             load: Load::default(),
             focus: HashMap::new(),
+            busy: HashMap::new(),
         })
     }
 
@@ -136,8 +139,12 @@ impl IrqSteerSource {
         let interrupt = (netns == own && company > 0.0 && is_shared(packets, company))
             .then(|| self.interrupt(&taken))
             .flatten();
+        let goes_on = self.focus.get(&netns).is_some_and(|focus| focus.holds(now));
         if interrupt.is_none() && taken.queues > 1 || !self.looks_at(netns, &taken.device, now) {
             return None;
+        }
+        if !goes_on {
+            self.busy.insert(netns, taken.cpu);
         }
         let mut figures = vec![
             Figure::new("cpu", taken.cpu.into(), ""),
@@ -193,6 +200,8 @@ impl IrqSteerSource {
     /// Whether a device may be heard now; then it is the one whose packets are counted.
     fn looks_at(&mut self, netns: NetnsCookie, device: &Device, now: Instant) -> bool {
         self.focus.retain(|_, focus| focus.holds(now));
+        let focus = &self.focus;
+        self.busy.retain(|netns, _| focus.contains_key(netns));
         let focus = self.focus.entry(netns);
         focus
             .or_insert_with(|| Focus::new(FOCUS))
@@ -228,6 +237,10 @@ impl Source for IrqSteerSource {
     }
 
     fn figure(&mut self, netns: NetnsCookie, name: &str) -> Option<f64> {
+        if name == LEFT {
+            let text = fs::read_to_string("/proc/stat").ok()?;
+            return Load::left(&text, *self.busy.get(&netns)?);
+        }
         let device = self.focus.get(&netns)?.on()?;
         let lanes = self.lanes.as_ref().filter(|_| name == PACKETS)?;
         let mut packets = 0;
@@ -246,67 +259,4 @@ impl Source for IrqSteerSource {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn parses_any_bytes_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..48)) {
-            if let Some(taken) = Taken::parse(&bytes) {
-                let _ = taken.per_second();
-            }
-        }
-    }
-
-    #[test]
-    fn parses_an_event() {
-        let mut body = Vec::new();
-        for number in [7u32, 1, 9000, 1500] {
-            body.extend(number.to_ne_bytes());
-        }
-        body.extend(*b"veth0\0\0\0\0\0\0\0\0\0\0\0");
-        body.extend([4500u32, 1].map(u32::to_ne_bytes).concat());
-        let taken = Taken::parse(&body).unwrap();
-        assert_eq!((taken.device.ifindex, taken.cpu), (7, 1));
-        assert_eq!(taken.device.name, "veth0");
-        assert_eq!((taken.per_second(), taken.elsewhere), (6000.0, 4500));
-        assert_eq!(taken.queues, 1);
-        assert_eq!(Taken::parse(&body[..39]), None);
-    }
-
-    #[test]
-    fn mirrors_the_program() {
-        let program = include_str!("irq_steer.bpf.c");
-        let fields = |name: &str| -> Vec<String> {
-            let body = program.split_once(&format!("struct {name} {{")).unwrap().1;
-            body.lines()
-                .map(str::trim)
-                .take_while(|line| *line != "};")
-                .filter_map(|line| Some(line.strip_suffix(';')?.to_owned()))
-                .collect()
-        };
-        assert_eq!(
-            fields("irq_steer_event")[1..],
-            [
-                "__u32 ifindex",
-                "__u32 cpu",
-                "__u32 packets",
-                "__u32 over_ms",
-                "char device[16]",
-                "__u32 elsewhere",
-                "__u32 queues"
-            ]
-        );
-        assert_eq!(
-            fields("lane"),
-            ["__u64 netns_cookie", "__u32 ifindex", "__u32 cpu"]
-        );
-        assert_eq!(
-            fields("packets"),
-            ["__u64 since_ns", "__u64 now", "__u64 total"]
-        );
-        assert_eq!(lane(NetnsCookie(1), 2, 3)[8], 2);
-    }
-}
+mod tests;

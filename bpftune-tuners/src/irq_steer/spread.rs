@@ -5,9 +5,16 @@
 
 use std::collections::HashSet;
 
-use bpftune_core::{Bound, Cost, Cpus, Knob, Proposal, Scope, Signal, Tunable, View};
+use bpftune_core::{
+    Bound, Cost, Cpus, Knob, Proposal, Scope, Signal, Tunable, View,
+    stats::{Direction, Role},
+    trial::{Counter, Guard, Harm, Plan},
+};
 
-use super::rules::one_sided;
+use super::rules::{PACKETS, growth, one_sided, short};
+
+/// Seconds in which the busy processor had nothing to do: see [`bpftune_core::Source::figure`].
+pub(super) const LEFT: &str = "time-left";
 
 const AFFINITY: &str = "/proc/irq/*/smp_affinity_list";
 
@@ -20,6 +27,28 @@ pub(super) fn tunable() -> Tunable {
         bound: Bound::Cpus,
         cost: Cost::Nothing,
     }
+}
+
+/// How it is tried; `None` of another tunable. Packets that are lost before the kernel sees them come in; else the processor has
+/// time again, and no packet comes less: a load that ends would look the same.
+pub(super) fn trial(name: &str) -> Option<Plan> {
+    if !tunable().covers(name) {
+        return None;
+    }
+    let left = vec![Counter::Own(LEFT.into())];
+    let packets = || Counter::Own(PACKETS.into());
+    let mut no_fewer = growth("packets, no fewer", packets());
+    no_fewer.metric.role = Role::Guard;
+    no_fewer.harm = Harm::Counts;
+    let mut left = Guard::goal("time left", Direction::Higher, left, 0.1);
+    (left.factor, left.unit) = (100.0, "% of the processor".into());
+    let guards = vec![
+        left,
+        growth("packets taken in", packets()),
+        no_fewer,
+        Guard::retransmits(),
+    ];
+    Some(short(guards, true))
 }
 
 /// Whether a processor is relieved where a device leaves it: what stays, packets a second, is no trifle beside what goes. Which
