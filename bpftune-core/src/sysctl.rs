@@ -1,10 +1,11 @@
-//! Parameters by name: sysctls of the calling thread's network namespace, and files of sysfs.
+//! Parameters by name: sysctls of the calling thread's network namespace, files of sysfs, and interrupts' affinity.
 //!
-//! A name with a leading slash is the file itself: "/sys/block/vda/queue/scheduler". Any other is a sysctl's, by files
-//! under /proc/sys. /proc/sys/net shows the namespace of the thread that opens the file, so callers enter the
+//! A name with a leading slash is the file itself: "/sys/block/vda/queue/scheduler", or the processors that may handle an
+//! interrupt, "/proc/irq/38/smp_affinity_list". Any other is a sysctl's, by files under /proc/sys. /proc/sys/net shows the namespace of the thread that opens the file, so callers enter the
 //! namespace first: see [`Namespaces`]. Files of sysfs are the host's, but for those of network devices
 //! ("/sys/class/net/eth0/queues/rx-0/rps_cpus"), which belong to the device's namespace.
 
+mod affinity;
 mod sysfs;
 mod twin;
 
@@ -18,10 +19,10 @@ use self::sysfs::Sysfs;
 pub use self::twin::{are_one, meant, percent, spelled};
 use crate::{Cpus, Error, Knob, Result, Value, netns::Namespaces};
 
-/// The only place where names with a leading slash may lead.
+/// Where names with a leading slash may lead, beside the affinity of interrupts.
 const SYSFS: &str = "/sys/";
 
-/// Whether a name is a file of sysfs and no sysctl.
+/// Whether a name is a file's, of sysfs or an interrupt's, and no sysctl.
 #[must_use]
 pub fn is_file(name: &str) -> bool {
     name.starts_with('/')
@@ -43,6 +44,8 @@ enum Form {
     Plain,
     /// A set of processors in hexadecimal words.
     Mask,
+    /// A set of processors as a list.
+    List,
 }
 
 fn form(name: &str) -> Form {
@@ -51,6 +54,7 @@ fn form(name: &str) -> Form {
     }
     match name.rsplit('/').next() {
         Some("rps_cpus" | "xps_cpus") if is_file(name) => Form::Mask,
+        Some(affinity::LIST) if is_file(name) => Form::List,
         _ => Form::Plain,
     }
 }
@@ -60,6 +64,7 @@ fn form(name: &str) -> Form {
 pub fn text_for(name: &str, value: &Value) -> String {
     match (form(name), value.as_cpus()) {
         (Form::Mask, Some(cpus)) => cpus.mask(),
+        (Form::List, Some(cpus)) => cpus.list(),
         _ => value.to_string(),
     }
 }
@@ -68,6 +73,7 @@ pub fn text_for(name: &str, value: &Value) -> String {
 fn shown(name: &str, text: &str) -> Result<Value> {
     match form(name) {
         Form::Mask => Cpus::of_mask(text).map(Value::from),
+        Form::List => text.parse::<Cpus>().map(Value::from),
         Form::Plain => Value::shown(text),
     }
 }
@@ -100,13 +106,13 @@ pub fn number(name: &str) -> Option<u64> {
 /// A name's file, of names that lead to a parameter. A journal or a plugin that names another file gets no further.
 fn checked(name: &str) -> io::Result<PathBuf> {
     let path = path(name);
-    let inside = !is_file(name) || name.starts_with(SYSFS);
+    let inside = !is_file(name) || name.starts_with(SYSFS) || affinity::is_affinity(name);
     if inside && path.components().all(|part| part != Component::ParentDir) {
         return Ok(path);
     }
     Err(io::Error::new(
         io::ErrorKind::InvalidInput,
-        "parameters are sysctls and files below /sys",
+        "parameters are sysctls, files below /sys, and smp_affinity_list of interrupts",
     ))
 }
 

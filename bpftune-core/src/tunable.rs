@@ -54,7 +54,7 @@ pub enum Scope {
 #[derive(Clone)]
 pub struct Tunable {
     /// The sysctl's dotted name: "net.ipv4.tcp_rmem". Or a file below /sys; where each device has one, with a star for
-    /// the device's name: "/sys/block/*/queue/read_ahead_kb".
+    /// the device's name: "/sys/block/*/queue/read_ahead_kb". Or of interrupts "/proc/irq/*/smp_affinity_list".
     pub name: Cow<'static, str>,
     /// One value, or one a namespace.
     pub scope: Scope,

@@ -27,7 +27,7 @@ use crate::{
     programs,
 };
 
-const TUNER: &str = "irq-steer";
+pub(super) const TUNER: &str = "irq-steer";
 const PORT: u16 = 9;
 /// Streams of datagrams: each has a source port of its own, by which its packets find their processor.
 /// The same ones in each run, so that they are parted alike.
@@ -35,12 +35,17 @@ const STREAMS: std::ops::Range<u16> = 20_000..20_256;
 /// Rules of a firewall, one a blocked address, that each packet is compared with.
 const RULES: usize = 2000;
 
-fn needs() -> Option<&'static str> {
+pub(super) fn needs() -> Option<&'static str> {
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
         return Some("it takes two processors");
     }
     let no_ip = || (!programs::found("ip")).then_some("no ip: apt install iproute2");
     programs::no_nft().or_else(no_ip)
+}
+
+/// Every processor.
+pub(super) fn online() -> Cpus {
+    Cpus::in_file(Path::new("/sys/devices/system/cpu/online"))
 }
 
 /// A firewall of a few rules that no packet here meets.
@@ -56,7 +61,7 @@ fn guard(netns: &Netns) -> Result<()> {
 }
 
 /// Has the calling thread run on this processor only.
-fn stay_on(cpu: usize) -> Result<()> {
+pub(super) fn stay_on(cpu: usize) -> Result<()> {
     let mut one = CpuSet::new();
     one.set(cpu)
         .and_then(|()| sched_setaffinity(Pid::from_raw(0), &one))
@@ -104,8 +109,7 @@ impl Stage for Traffic {
         if name != "rps_cpus" {
             return Ok(false);
         }
-        let online = Cpus::in_file(Path::new("/sys/devices/system/cpu/online"));
-        self.pair.steer(&online).map(|()| true)
+        self.pair.steer(&online()).map(|()| true)
     }
 
     fn begin(&mut self) -> Result<()> {

@@ -7,6 +7,7 @@ mod blk_readahead;
 mod control_group;
 mod cpu_sched;
 mod disk;
+mod irq_follow;
 mod irq_steer;
 mod load;
 mod memory;
@@ -56,6 +57,8 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(irq_steer::Flood),
         Box::new(irq_steer::BusyReader),
         Box::new(irq_steer::NothingWrong),
+        Box::new(irq_follow::Strays),
+        Box::new(irq_follow::Crossed),
         Box::new(cpu_sched::Frames),
         Box::new(cpu_sched::Crowd),
         Box::new(cpu_sched::NothingWrong),

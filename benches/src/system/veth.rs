@@ -51,11 +51,16 @@ impl Pair {
 
     /// Has packets that arrive in the far namespace handled by these processors.
     pub(super) fn steer(&self, to: &Cpus) -> Result<()> {
-        let file = format!("/sys/class/net/{}/queues/rx-0/rps_cpus", Self::DEVICE);
-        let script = format!("mount -t sysfs none /sys && echo {} >{file}", to.mask());
-        let mut unshare = self.far.command("unshare");
-        done(unshare.args(["--mount", "sh", "-c", &script]))
+        write_queue(&self.far, "rps_cpus", &to.mask())
     }
+}
+
+/// Writes a file of the device's receive queue in one of the namespaces.
+pub(super) fn write_queue(netns: &Netns, name: &str, value: &str) -> Result<()> {
+    let file = format!("/sys/class/net/{}/queues/rx-0/{name}", Pair::DEVICE);
+    let script = format!("mount -t sysfs none /sys && echo {value} >{file}");
+    let mut unshare = netns.command("unshare");
+    done(unshare.args(["--mount", "sh", "-c", &script]))
 }
 
 /// Runs a command to its end.

@@ -150,11 +150,22 @@ struct in_device {
 	struct in_ifaddr *ifa_list;
 };
 
+/* include/net/netdev_rx_queue.h, before Linux 6.5 include/linux/netdevice.h; both members need CONFIG_RPS */
+struct rps_map;
+struct rps_dev_flow_table;
+
+struct netdev_rx_queue {
+	struct rps_map *rps_map;
+	struct rps_dev_flow_table *rps_flow_table;
+};
+
 struct net_device {
 	char name[16];
 	int ifindex;
 	possible_net_t nd_net;
 	struct in_device *ip_ptr;
+	struct netdev_rx_queue *_rx;
+	unsigned int real_num_rx_queues;
 };
 
 struct napi_struct {
@@ -197,6 +208,8 @@ struct sock_common {
 	volatile unsigned char skc_state;
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
+	/* That which handled the last packet. */
+	int skc_incoming_cpu;
 };
 
 struct sock;
@@ -237,6 +250,8 @@ struct sock {
 	__u32 sk_ack_backlog;
 	__u32 sk_max_ack_backlog;
 	struct socket *sk_socket;
+	/* Of the device that packets come by. */
+	int sk_rx_dst_ifindex;
 };
 
 /* include/net/request_sock.h, include/net/inet_connection_sock.h, include/net/inet_sock.h */

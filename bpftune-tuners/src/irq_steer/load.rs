@@ -95,6 +95,12 @@ impl Load {
         self.last = Some((now, ticks));
     }
 
+    /// Seconds in which a processor had nothing to do, in all, from /proc/stat, in ticks of a hundredth of a second on every Linux.
+    pub(super) fn left(text: &str, cpu: u32) -> Option<f64> {
+        let ticks = *parse(text).get(usize::try_from(cpu).ok()?)?;
+        Some(ticks?.idle as f64 / 100.0)
+    }
+
     /// What a processor did between the last two looks.
     pub(super) fn of(&self, cpu: u32) -> Option<Share> {
         *self.shares.get(usize::try_from(cpu).ok()?)?
@@ -138,6 +144,12 @@ mod tests {
             None,
             "what was before a long silence says nothing"
         );
+    }
+
+    #[test]
+    fn time_left_is_in_seconds() {
+        assert_eq!(Load::left(SECOND, 2), Some(1.9));
+        assert_eq!((Load::left(SECOND, 1), Load::left(SECOND, 7)), (None, None));
     }
 
     #[test]

@@ -4,8 +4,14 @@ use std::{collections::HashSet, time::Duration};
 
 use bpftune_core::{
     Bound, Cost, Cpus, Knob, Proposal, Scope, Signal, Tunable, Tuner, View,
+    governor::Decision,
     stats::{Direction, Role, Scale},
     trial::{Counter, Guard, Harm, Measure, Outcome, Plan, Record, Windows},
+};
+
+use super::{
+    follow::{self, READ_ELSEWHERE},
+    spread,
 };
 
 /// A processor has too much to do with a device's packets, and another one idles.
@@ -13,7 +19,7 @@ pub(super) const ONE_SIDED: &str = "receive-one-sided";
 /// Packets that a device took in, in all: see [`bpftune_core::Source::figure`].
 pub(super) const PACKETS: &str = "packets";
 
-const RPS: &str = "/sys/class/net/*/queues/rx-0/rps_cpus";
+pub(super) const RPS: &str = "/sys/class/net/*/queues/rx-0/rps_cpus";
 
 /// Share of a processor's time that packets must take, for their way through the kernel to be what it lacks.
 const SOFTIRQ: f64 = 0.25;
@@ -31,16 +37,25 @@ pub(super) fn one_sided(softirq: f64, idle: f64, spare: f64) -> bool {
 #[derive(Clone, Debug, Default)]
 pub struct IrqSteer {
     places: Vec<Cpus>,
+    online: Cpus,
+    /// All that are online, where every one of them shares work.
+    all: Option<Cpus>,
+    /// Interrupts that were moved once: it is tried, or refused, and not again.
+    moved: HashSet<Knob>,
     /// Devices whose trial found no gain.
     useless: HashSet<Knob>,
 }
 
 impl IrqSteer {
-    /// For these processors, which may share work among those of one set.
+    /// For these processors, which may share work among those of one set, of all those that are online.
     #[must_use]
-    pub fn new(places: Vec<Cpus>) -> IrqSteer {
+    pub fn new(places: Vec<Cpus>, online: Cpus) -> IrqSteer {
+        let sharing: Cpus = places.iter().flat_map(Cpus::iter).collect();
         IrqSteer {
+            all: (sharing == online).then(|| online.clone()),
+            online,
             places,
+            moved: HashSet::new(),
             useless: HashSet::new(),
         }
     }
@@ -83,57 +98,56 @@ impl Tuner for IrqSteer {
     }
 
     fn tunables(&self) -> Vec<Tunable> {
-        vec![Tunable {
+        let [host, device] = follow::tunables();
+        let shared = Tunable {
             name: RPS.into(),
             scope: Scope::Netns,
             unit: "processors".into(),
             about: "which processors handle packets of a device with one receive queue, flow by flow (RPS)".into(),
             bound: Bound::Cpus,
             cost: Cost::Nothing,
-        }]
+        };
+        vec![shared, host, device, spread::tunable()]
     }
 
-    /// It works at once, so the windows are short. More packets are no good where those who read them are kept from it.
-    fn trial(&self, _: &str) -> Plan {
-        let mut taken_in = Guard::goal(
-            "packets taken in",
-            Direction::Higher,
-            vec![Counter::Own(PACKETS.into())],
-            0.05,
-        );
-        taken_in.metric.scale = Scale::Relative;
-        let packets = Counter::Own(PACKETS.into());
+    /// More packets are no good where those who read them are kept from it.
+    fn trial(&self, tunable: &str) -> Plan {
+        if let Some(plan) = follow::trial(tunable).or_else(|| spread::trial(tunable)) {
+            return plan;
+        }
+        let packets = || Counter::Own(PACKETS.into());
         let datagrams = Counter::net("Udp", "InDatagrams");
         let unread = Counter::net("Udp", "RcvbufErrors");
-        Plan {
-            guards: vec![
-                taken_in,
-                lost(
-                    "packets lost by full queues",
-                    Counter::SoftnetDrops,
-                    packets,
-                ),
-                lost("datagrams that nobody read in time", unread, datagrams),
-                Guard::retransmits(),
-            ],
-            baseline: Windows {
-                count: 6,
-                length: Duration::from_millis(100),
-            },
-            settle: Duration::from_millis(300),
-            trial: Windows {
-                count: 12,
-                length: Duration::from_millis(200),
-            },
-            // Packets that change processors for nothing cost time.
-            only_better: true,
-            ..Plan::default()
-        }
+        let guards = vec![
+            growth("packets taken in", packets()),
+            lost(
+                "packets lost by full queues",
+                Counter::SoftnetDrops,
+                packets(),
+            ),
+            lost("datagrams that nobody read in time", unread, datagrams),
+            Guard::retransmits(),
+        ];
+        short(guards, true)
     }
 
     fn on_signal(&mut self, signal: &Signal, view: &dyn View) -> Vec<Proposal> {
         // The payload of loopback is in the cache of the processor that sent it.
-        if signal.scenario != ONE_SIDED || signal.subject == "lo" {
+        if signal.subject == "lo" {
+            return Vec::new();
+        }
+        if signal.scenario == READ_ELSEWHERE {
+            let wish = follow::wish(signal, view, self.all.as_ref(), &self.useless);
+            return wish.into_iter().collect();
+        }
+        if signal.scenario != ONE_SIDED {
+            return Vec::new();
+        }
+        if let Some(wish) = spread::wish(signal, view, &self.online, &self.moved) {
+            return vec![wish];
+        }
+        // One with more queues spreads its packets itself.
+        if signal.figure("queues").is_some_and(|queues| queues > 1.0) {
             return Vec::new();
         }
         let knob = Knob {
@@ -145,18 +159,55 @@ impl Tuner for IrqSteer {
         wish.into_iter().collect()
     }
 
+    fn decided(&mut self, proposal: &Proposal, decision: &Decision) {
+        let affinity = spread::tunable().covers(&proposal.knob.tunable);
+        if affinity && matches!(decision, Decision::Apply(_)) {
+            remember(&mut self.moved, &proposal.knob);
+        }
+    }
+
     fn tried(&mut self, knob: &Knob, record: &Record) {
         if record.outcome != Outcome::Better {
-            if self.useless.len() >= MOST {
-                self.useless.clear();
-            }
-            self.useless.insert(knob.clone());
+            remember(&mut self.useless, knob);
         }
     }
 }
 
+fn remember(knobs: &mut HashSet<Knob>, knob: &Knob) {
+    if knobs.len() >= MOST {
+        knobs.clear();
+    }
+    knobs.insert(knob.clone());
+}
+
 /// Devices of containers come and go; of so many it is remembered.
 const MOST: usize = 4096;
+
+/// What should grow by a twentieth: the goal.
+pub(super) fn growth(name: &'static str, counter: Counter) -> Guard {
+    let mut guard = Guard::goal(name, Direction::Higher, vec![counter], 0.05);
+    guard.metric.scale = Scale::Relative;
+    guard
+}
+
+/// It works at once, so the windows are short. `better`: only what is better stays, for packets that change processors for
+/// nothing cost time.
+pub(super) fn short(guards: Vec<Guard>, better: bool) -> Plan {
+    Plan {
+        guards,
+        baseline: Windows {
+            count: 6,
+            length: Duration::from_millis(100),
+        },
+        settle: Duration::from_millis(300),
+        trial: Windows {
+            count: 12,
+            length: Duration::from_millis(200),
+        },
+        only_better: better,
+        ..Plan::default()
+    }
+}
 
 /// A share that should not rise by more than a fiftieth.
 fn lost(name: &'static str, part: Counter, whole: Counter) -> Guard {

@@ -15,12 +15,17 @@ use bpftune_core::{
 use libbpf_rs::{MapCore, MapFlags, MapHandle, num_possible_cpus};
 
 use super::{
+    company::Company,
+    follow::{READ_ELSEWHERE, strays},
+    interrupts::Interrupts,
     load::Load,
     rules::{ONE_SIDED, PACKETS, one_sided},
+    spread::{LEFT, is_shared},
 };
 use crate::focus::Focus;
 
-const SCENARIOS: Scenarios = &[(1, "taken-in")];
+const SCENARIOS: Scenarios = &[(1, "taken-in"), (READ, "read")];
+const READ: u32 = 2;
 
 /// So long after its last signal a device is the one of its namespace that a trial may be about.
 const FOCUS: Duration = Duration::from_secs(10);
@@ -32,8 +37,14 @@ pub struct IrqSteerSource {
     cpus: u32,
     places: Vec<Cpus>,
     load: Load,
+    company: Company,
+    interrupts: Interrupts,
+    /// Its programs, and whether interrupts may be moved.
+    status: Vec<HookStatus>,
     /// Of each namespace the device that is looked at now.
     focus: HashMap<NetnsCookie, Focus<Device>>,
+    /// The processor that had too much to do when a focus began.
+    busy: HashMap<NetnsCookie, u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +58,11 @@ struct Device {
 struct Taken {
     device: Device,
     cpu: u32,
+    /// Or reads.
     packets: u32,
     over_ms: u32,
+    elsewhere: u32,
+    queues: u32,
 }
 
 impl Taken {
@@ -62,6 +76,8 @@ impl Taken {
             cpu: body.u32(4)?,
             packets: body.u32(8)?,
             over_ms: body.u32(12)?,
+            elsewhere: body.u32(32)?,
+            queues: body.u32(36)?,
         })
     }
 
@@ -83,47 +99,109 @@ impl IrqSteerSource {
     pub(super) fn new(places: Vec<Cpus>) -> Result<IrqSteerSource> {
         let object = include_bytes!(concat!(env!("OUT_DIR"), "/irq_steer.bpf.o"));
         let feed = Feed::load(super::NAME, object, SCENARIOS)?;
+        let interrupts = Interrupts::default();
+        let mut status = feed.status().to_vec();
+        status.push(interrupts.status());
         Ok(IrqSteerSource {
+            status,
+            company: Company::default(),
+            interrupts,
             lanes: feed.hooks().map("lanes"),
             cpus: num_possible_cpus().map_or(1, |cpus| cpus as u32),
             feed,
             places,
             load: Load::default(),
             focus: HashMap::new(),
+            busy: HashMap::new(),
         })
     }
 
-    fn signal(&mut self, head: &EventHeader, taken: Taken, now: Instant) -> Option<Signal> {
-        let netns = head.netns();
+    /// A processor that a device brings too much to; `own`: this process's namespace, whose devices have their files in /sys.
+    fn signal(
+        &mut self,
+        head: &EventHeader,
+        taken: Taken,
+        own: NetnsCookie,
+        now: Instant,
+    ) -> Option<Signal> {
+        let (netns, packets) = (head.netns(), taken.per_second());
+        let place = (netns, taken.device.ifindex);
+        let company = self.company.of(taken.cpu, place, packets, now);
         let share = self.load.of(taken.cpu)?;
         let place = self.places.iter().find(|place| place.contains(taken.cpu))?;
         let others = place.iter().filter(|cpu| *cpu != taken.cpu);
-        let spare = others
-            .filter_map(|cpu| self.load.of(cpu))
-            .map(|share| share.idle)
-            .fold(0.0, f64::max);
-        if !one_sided(share.softirq, share.idle, spare) || !self.looks_at(netns, &taken.device, now)
-        {
+        let (to, spare) = others
+            .filter_map(|cpu| Some((cpu, self.load.of(cpu)?.idle)))
+            .max_by(|one, other| one.1.total_cmp(&other.1))?;
+        if !one_sided(share.softirq, share.idle, spare) {
             return None;
+        }
+        let interrupt = (netns == own && company > 0.0 && is_shared(packets, company))
+            .then(|| self.interrupt(&taken))
+            .flatten();
+        let goes_on = self.focus.get(&netns).is_some_and(|focus| focus.holds(now));
+        if interrupt.is_none() && taken.queues > 1 || !self.looks_at(netns, &taken.device, now) {
+            return None;
+        }
+        if !goes_on {
+            self.busy.insert(netns, taken.cpu);
+        }
+        let mut figures = vec![
+            Figure::new("cpu", taken.cpu.into(), ""),
+            Figure::new("packets", packets, "/s"),
+            Figure::new("softirq", share.softirq, "of its time"),
+            Figure::new("idle", share.idle, "of its time"),
+            Figure::new("spare", spare, "of another one's time"),
+            Figure::new("queues", taken.queues.into(), ""),
+        ];
+        if let Some(number) = interrupt {
+            figures.push(Figure::new("interrupt", number.into(), ""));
+            figures.push(Figure::new("to", to.into(), ""));
+            figures.push(Figure::new("company", company, "/s"));
         }
         Some(Signal {
             scenario: ONE_SIDED.into(),
             netns,
             count: head.count,
-            figures: vec![
-                Figure::new("cpu", taken.cpu.into(), ""),
-                Figure::new("packets", taken.per_second(), "/s"),
-                Figure::new("softirq", share.softirq, "of its time"),
-                Figure::new("idle", share.idle, "of its time"),
-                Figure::new("spare", spare, "of another one's time"),
-            ],
+            figures,
             subject: taken.device.name,
+        })
+    }
+
+    /// The interrupt that brings a device's packets to a processor, where it may be moved.
+    fn interrupt(&mut self, taken: &Taken) -> Option<u32> {
+        let status = self.status.last_mut()?;
+        *status = self.interrupts.status();
+        if status.off.is_some() {
+            return None;
+        }
+        self.interrupts.of_device(&taken.device.name, taken.cpu)
+    }
+
+    /// Readers of a device whose packets are steered by a hash.
+    fn readers(&mut self, head: &EventHeader, reads: Taken, now: Instant) -> Option<Signal> {
+        let share = f64::from(reads.elsewhere) / f64::from(reads.packets.max(1));
+        if !strays(share) || !self.looks_at(head.netns(), &reads.device, now) {
+            return None;
+        }
+        Some(Signal {
+            scenario: READ_ELSEWHERE.into(),
+            netns: head.netns(),
+            count: head.count,
+            figures: vec![
+                Figure::new("cpu", reads.cpu.into(), ""),
+                Figure::new("reads", reads.per_second(), "/s"),
+                Figure::new("elsewhere", share, "of them"),
+            ],
+            subject: reads.device.name,
         })
     }
 
     /// Whether a device may be heard now; then it is the one whose packets are counted.
     fn looks_at(&mut self, netns: NetnsCookie, device: &Device, now: Instant) -> bool {
         self.focus.retain(|_, focus| focus.holds(now));
+        let focus = &self.focus;
+        self.busy.retain(|netns, _| focus.contains_key(netns));
         let focus = self.focus.entry(netns);
         focus
             .or_insert_with(|| Focus::new(FOCUS))
@@ -136,7 +214,7 @@ impl Source for IrqSteerSource {
         self.feed.fd()
     }
 
-    fn drain(&mut self, _: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
+    fn drain(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         let events = self.feed.drain()?;
         if events.is_empty() {
             return Ok(());
@@ -145,18 +223,24 @@ impl Source for IrqSteerSource {
         self.load
             .look(now, || fs::read_to_string("/proc/stat").unwrap_or_default());
         for (_, head, body) in events {
-            if let Some(taken) = Taken::parse(&body) {
-                out.extend(self.signal(&head, taken, now));
-            }
+            let signal = Taken::parse(&body).and_then(|taken| match head.scenario {
+                READ => self.readers(&head, taken, now),
+                _ => self.signal(&head, taken, namespaces.own(), now),
+            });
+            out.extend(signal);
         }
         Ok(())
     }
 
     fn hooks(&self) -> &[HookStatus] {
-        self.feed.status()
+        &self.status
     }
 
     fn figure(&mut self, netns: NetnsCookie, name: &str) -> Option<f64> {
+        if name == LEFT {
+            let text = fs::read_to_string("/proc/stat").ok()?;
+            return Load::left(&text, *self.busy.get(&netns)?);
+        }
         let device = self.focus.get(&netns)?.on()?;
         let lanes = self.lanes.as_ref().filter(|_| name == PACKETS)?;
         let mut packets = 0;
@@ -175,63 +259,4 @@ impl Source for IrqSteerSource {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn parses_any_bytes_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..48)) {
-            if let Some(taken) = Taken::parse(&bytes) {
-                let _ = taken.per_second();
-            }
-        }
-    }
-
-    #[test]
-    fn parses_an_event() {
-        let mut body = Vec::new();
-        for number in [7u32, 1, 9000, 1500] {
-            body.extend(number.to_ne_bytes());
-        }
-        body.extend(*b"veth0\0\0\0\0\0\0\0\0\0\0\0");
-        let taken = Taken::parse(&body).unwrap();
-        assert_eq!((taken.device.ifindex, taken.cpu), (7, 1));
-        assert_eq!(taken.device.name, "veth0");
-        assert_eq!(taken.per_second(), 6000.0);
-        assert_eq!(Taken::parse(&body[..31]), None);
-    }
-
-    #[test]
-    fn mirrors_the_program() {
-        let program = include_str!("irq_steer.bpf.c");
-        let fields = |name: &str| -> Vec<String> {
-            let body = program.split_once(&format!("struct {name} {{")).unwrap().1;
-            body.lines()
-                .map(str::trim)
-                .take_while(|line| *line != "};")
-                .filter_map(|line| Some(line.strip_suffix(';')?.to_owned()))
-                .collect()
-        };
-        assert_eq!(
-            fields("irq_steer_event")[1..],
-            [
-                "__u32 ifindex",
-                "__u32 cpu",
-                "__u32 packets",
-                "__u32 over_ms",
-                "char device[16]"
-            ]
-        );
-        assert_eq!(
-            fields("lane"),
-            ["__u64 netns_cookie", "__u32 ifindex", "__u32 cpu"]
-        );
-        assert_eq!(
-            fields("packets"),
-            ["__u64 since_ns", "__u64 now", "__u64 total"]
-        );
-        assert_eq!(lane(NetnsCookie(1), 2, 3)[8], 2);
-    }
-}
+mod tests;

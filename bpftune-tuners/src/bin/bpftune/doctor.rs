@@ -50,9 +50,14 @@ fn exists(path: &str, why: &str) -> Option<String> {
 /// Why a hook may be off, and what helps.
 fn way_out(why: &str) -> &'static str {
     // What a parameter lacks is said with its way out.
-    if [": boot with", "debugfs is not mounted: ", "no systemd"]
-        .iter()
-        .any(|way| why.contains(way))
+    if [
+        ": boot with",
+        "debugfs is not mounted: ",
+        "no systemd",
+        "irqbalance runs",
+    ]
+    .iter()
+    .any(|way| why.contains(way))
     {
         "the rest works without it"
     } else if why.contains("CONFIG_DEBUG_INFO_BTF") {

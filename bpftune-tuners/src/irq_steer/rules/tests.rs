@@ -10,7 +10,7 @@ fn cpus(list: &str) -> Cpus {
 }
 
 fn tuner() -> IrqSteer {
-    IrqSteer::new(vec![cpus("0-3"), cpus("4-7")])
+    IrqSteer::new(vec![cpus("0-3"), cpus("4-7")], cpus("0-7"))
 }
 
 /// A device whose packets are steered to these.
@@ -113,12 +113,22 @@ fn nothing_moves_where_there_is_no_need_or_no_room() {
         let signal = signal(ONE_SIDED, "veth0", figures);
         assert_eq!(tuner().on_signal(&signal, &view("none")), [], "{what}");
     }
-    let mut alone = IrqSteer::new(vec![cpus("0"), cpus("5")]);
+    let mut alone = IrqSteer::new(vec![cpus("0"), cpus("5")], cpus("0,5"));
     assert_eq!(alone.on_signal(&one_sided(), &view("none")), []);
     assert_eq!(
         IrqSteer::default().on_signal(&one_sided(), &view("none")),
         []
     );
+}
+
+#[test]
+fn a_device_with_more_queues_is_left_to_itself() {
+    let mut many = one_sided();
+    many.figures.push(Figure::new("queues", 4.0, ""));
+    assert_eq!(tuner().on_signal(&many, &view("none")), []);
+    let mut one = one_sided();
+    one.figures.push(Figure::new("queues", 1.0, ""));
+    assert_eq!(targets(&tuner().on_signal(&one, &view("none"))).len(), 1);
 }
 
 #[test]
