@@ -47,6 +47,7 @@ impl AdminWatch {
         let hooks = Hooks::load(
             "admin",
             include_bytes!(concat!(env!("OUT_DIR"), "/admin.bpf.o")),
+            &[],
             |open| {
                 for mut map in open.maps_mut() {
                     if map.name().as_encoded_bytes().ends_with(b".rodata") {

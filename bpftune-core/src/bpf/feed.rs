@@ -38,7 +38,20 @@ impl Feed {
     /// # Errors
     /// Where the object is broken or the ring buffer cannot be mapped; refused hooks are no error.
     pub fn load(name: &str, object: &[u8], scenarios: Scenarios) -> Result<Feed> {
-        let hooks = Hooks::load(name, object, |_| Ok(()))?;
+        Feed::load_detached(name, object, scenarios, &[])
+    }
+
+    /// The same, with some programs loaded, but not attached before [`Feed::switch`] is told to.
+    ///
+    /// # Errors
+    /// As [`Feed::load`].
+    pub fn load_detached(
+        name: &str,
+        object: &[u8],
+        scenarios: Scenarios,
+        detached: &[&str],
+    ) -> Result<Feed> {
+        let hooks = Hooks::load(name, object, detached, |_| Ok(()))?;
         Ok(Feed {
             events: hooks.map("events").map(Events::new).transpose()?,
             gates: hooks.map("gates"),

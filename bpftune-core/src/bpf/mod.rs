@@ -70,11 +70,13 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Loads an object file and attaches each of its programs.
+    /// Loads an object file and attaches each of its programs but for `detached`.
     ///
     /// The whole object is tried first. Where the kernel refuses it, each program is tried alone and
     /// those that are refused stay out, with the reason in [`Hooks::status`]. `prepare` runs before
-    /// each load, to set read-only data.
+    /// each load, to set read-only data. Programs named in `detached` wait for [`Hooks::switch`]: to attach
+    /// a program only to detach it again would take tens of milliseconds, in which the kernel waits until no
+    /// processor runs it any more.
     ///
     /// # Errors
     /// Only where the object itself is broken. A kernel that refuses everything gives an `Ok` with
@@ -82,6 +84,7 @@ impl Hooks {
     pub fn load(
         name: &str,
         bytes: &[u8],
+        detached: &[&str],
         prepare: impl Fn(&mut OpenObject) -> Result<(), libbpf_rs::Error>,
     ) -> Result<Hooks> {
         let broken = |source| Error::Bpf {
@@ -137,28 +140,8 @@ impl Hooks {
         };
         match object {
             Ok(object) => {
-                for program in object.progs_mut() {
-                    let Some(hook) = hooks
-                        .status
-                        .iter_mut()
-                        .find(|hook| *hook.name == *program.name())
-                    else {
-                        continue;
-                    };
-                    if hook.off.is_some() {
-                        continue;
-                    }
-                    let link = if hook.section.starts_with("cgroup/") || hook.section == "sockops" {
-                        attach_to_cgroup_root(&program)
-                    } else {
-                        program.attach().map_err(|error| refusal(&error))
-                    };
-                    match link {
-                        Ok(link) => hooks.links.push((hook.name.clone(), link)),
-                        Err(why) => hook.off = Some(why),
-                    }
-                }
                 hooks.object = Some(object);
+                hooks.attach(|name| !detached.contains(&name));
             }
             Err(error) => {
                 for hook in hooks.status.iter_mut().filter(|hook| hook.off.is_none()) {
@@ -186,28 +169,46 @@ impl Hooks {
         MapHandle::try_from(&map).ok()
     }
 
-    /// Detaches these programs, or attaches them again: for those whose hook costs something as long as anything stands on
-    /// it, and which have nothing to see most of the time. What was refused at load stays off. Not for control groups.
+    /// Detaches these programs, or attaches them: for those whose hook costs something as long as anything stands on it,
+    /// and which have nothing to see most of the time. What was refused stays off, with the reason in [`Hooks::status`].
     pub fn switch(&mut self, names: &[&str], on: bool) {
-        if !on {
+        if on {
+            for (name, why) in self.attach(|name| names.contains(&name)) {
+                tracing::warn!("{name}: {why}");
+            }
+        } else {
             self.links
                 .retain(|(name, _)| !names.contains(&name.as_str()));
-            return;
         }
-        let Some(object) = &self.object else { return };
-        for program in object.progs_mut() {
+    }
+
+    /// Attaches each of the wanted programs that is not off and not attached. Those refused are off from then on, and
+    /// returned with the reason.
+    fn attach(&mut self, wanted: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+        let mut refused = Vec::new();
+        for program in self.object.iter().flat_map(Object::progs_mut) {
             let name = text(program.name());
-            let stands = |hook: &HookStatus| hook.name == name && hook.off.is_none();
-            if names.contains(&name.as_str())
-                && self.status.iter().any(stands)
-                && self.links.iter().all(|(other, _)| *other != name)
-            {
-                match program.attach() {
-                    Ok(link) => self.links.push((name, link)),
-                    Err(error) => tracing::warn!("{name}: {}", refusal(&error)),
+            let hook = self.status.iter_mut().find(|hook| hook.name == name);
+            let Some(hook) = hook.filter(|hook| hook.off.is_none()) else {
+                continue;
+            };
+            if !wanted(&name) || self.links.iter().any(|(other, _)| *other == name) {
+                continue;
+            }
+            let link = if hook.section.starts_with("cgroup/") || hook.section == "sockops" {
+                attach_to_cgroup_root(&program)
+            } else {
+                program.attach().map_err(|error| refusal(&error))
+            };
+            match link {
+                Ok(link) => self.links.push((name, link)),
+                Err(why) => {
+                    hook.off = Some(why.clone());
+                    refused.push((name, why));
                 }
             }
         }
+        refused
     }
 
     /// Runs an iterator program (`iter/...`) once over the calling thread's namespace; `false` where it
@@ -306,6 +307,29 @@ mod tests {
             };
             assert_eq!(status.kind(), kind, "{section}");
         }
+    }
+
+    #[test]
+    fn what_is_detached_waits_for_the_switch() {
+        let object = include_bytes!(concat!(env!("OUT_DIR"), "/admin.bpf.o"));
+        let name = "sysctl_write";
+        let mut hooks = Hooks::load("admin", object, &[name], |_| Ok(())).unwrap();
+        if let Some(why) = &hooks.status()[0].off {
+            eprintln!("SKIP: no BPF program can be loaded: {why}");
+            return;
+        }
+        assert!(hooks.links.is_empty());
+        hooks.switch(&["another"], true);
+        assert!(hooks.links.is_empty());
+        hooks.switch(&[name], true);
+        if let Some(why) = &hooks.status()[0].off {
+            eprintln!("SKIP: it cannot be attached: {why}");
+            return;
+        }
+        hooks.switch(&[name], true);
+        assert_eq!(hooks.links.len(), 1);
+        hooks.switch(&[name], false);
+        assert!(hooks.links.is_empty());
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! What all raises together may cost.
 
-use std::collections::HashMap;
+use crate::{Tunable, Value, machine};
 
-use crate::{Knob, Tunable, Value, machine};
-
-/// What a knob's values cost at worst, bytes.
+/// What a knob's values cost at worst, bytes. It is kept with what else is known of the knob, so that a decision looks
+/// for the knob once.
 #[derive(Clone, Copy, Debug)]
-struct Charge {
+pub(super) struct Charge {
     original: u64,
     present: u64,
 }
@@ -20,7 +19,6 @@ impl Charge {
 /// The account of raises above the original values.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Budget {
-    charges: HashMap<Knob, Charge>,
     spent: u64,
 }
 
@@ -30,17 +28,16 @@ impl Budget {
         self.spent
     }
 
-    /// What would be spent with this value there instead. A knob that was not charged yet has its original
-    /// value now.
+    /// What would be spent with this value there instead. A knob that was not charged yet (`known` is `None`) has its
+    /// original value now.
     pub(super) fn spent_with(
         &self,
-        knob: &Knob,
+        known: Option<Charge>,
         tunable: &Tunable,
         current: &Value,
         target: &Value,
         page_size: u64,
     ) -> u64 {
-        let known = self.charges.get(knob).copied();
         let original = known.map_or_else(
             || tunable.cost.bytes(tunable, current, page_size),
             |known| known.original,
@@ -53,25 +50,30 @@ impl Budget {
         (self.spent - known.map_or(0, Charge::raise)).saturating_add(raise)
     }
 
-    /// Notes that a value was written.
-    pub(super) fn charge(&mut self, knob: &Knob, tunable: &Tunable, original: &Value, new: &Value) {
-        self.refund(knob);
+    /// Notes that a value was written to the knob that `charge` is of.
+    pub(super) fn charge(
+        &mut self,
+        charge: &mut Option<Charge>,
+        tunable: &Tunable,
+        original: &Value,
+        new: &Value,
+    ) {
+        self.refund(charge);
         let page_size = machine::page_size();
-        let charge = Charge {
+        let whole = Charge {
             original: tunable.cost.bytes(tunable, original, page_size),
             present: tunable.cost.bytes(tunable, new, page_size),
         };
         // What would overflow is kept at what fits, so that giving it back takes the same amount.
-        let raise = charge.raise().min(u64::MAX - self.spent);
+        let raise = whole.raise().min(u64::MAX - self.spent);
         self.spent += raise;
-        let present = charge.original.saturating_add(raise);
-        self.charges
-            .insert(knob.clone(), Charge { present, ..charge });
+        let present = whole.original.saturating_add(raise);
+        *charge = Some(Charge { present, ..whole });
     }
 
-    /// Notes that a knob has its original value again, or is somebody else's.
-    pub(super) fn refund(&mut self, knob: &Knob) {
-        if let Some(charge) = self.charges.remove(knob) {
+    /// Notes that the knob that `charge` is of has its original value again, or is somebody else's.
+    pub(super) fn refund(&mut self, charge: &mut Option<Charge>) {
+        if let Some(charge) = charge.take() {
             self.spent -= charge.raise();
         }
     }

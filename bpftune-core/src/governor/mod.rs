@@ -21,7 +21,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::{budget::Budget, limits::Limits};
+use self::{
+    budget::{Budget, Charge},
+    limits::Limits,
+};
 
 pub use self::{
     canary::canary,
@@ -54,6 +57,7 @@ pub struct KnobHistory {
     recent: VecDeque<Instant>,
     turns: VecDeque<Instant>,
     harmed: Option<Instant>,
+    charge: Option<Charge>,
     /// Changes made by this run.
     pub changes: u64,
     /// Of these, how many went against the one before.
@@ -68,6 +72,21 @@ struct Registered {
     limits: Limits,
 }
 
+/// A namespace, as people name it.
+#[derive(Debug)]
+struct Place {
+    name: String,
+    /// Why nothing may change there.
+    barred: Option<Unselected>,
+}
+
+impl Place {
+    fn new(name: String, policy: &Policy) -> Place {
+        let barred = policy.places.check(&name).err();
+        Place { name, barred }
+    }
+}
+
 /// Decides, and remembers what it needs to decide.
 #[derive(Debug)]
 pub struct Governor {
@@ -75,7 +94,7 @@ pub struct Governor {
     tunables: HashMap<String, Registered>,
     knobs: HashMap<Knob, KnobHistory>,
     holds: HashMap<Knob, String>,
-    places: HashMap<NetnsCookie, String>,
+    places: HashMap<NetnsCookie, Place>,
     budget: Budget,
     /// When the last changes of all knobs were made.
     recent: VecDeque<Instant>,
@@ -169,6 +188,9 @@ impl Governor {
         for registered in self.tunables.values_mut() {
             registered.limits = Limits::new(&policy, &registered.tunable.name, &registered.owner);
         }
+        for place in self.places.values_mut() {
+            place.barred = policy.places.check(&place.name).err();
+        }
         self.policy = policy;
     }
 
@@ -248,13 +270,15 @@ impl Governor {
     /// Says how people name a namespace; asked for only where the policy has a word on places.
     pub fn name_place(&mut self, netns: NetnsCookie, name: impl FnOnce() -> String) {
         if !self.policy.places.is_all() {
-            self.places.entry(netns).or_insert_with(name);
+            let policy = &self.policy;
+            let new = || Place::new(name(), policy);
+            self.places.entry(netns).or_insert_with(new);
         }
     }
 
     /// Leaves a knob to whoever wrote it.
     pub fn hold(&mut self, knob: Knob, by: String) {
-        self.budget.refund(&knob);
+        self.refund(&knob);
         self.holds.insert(knob, by);
     }
 
@@ -314,10 +338,11 @@ impl Governor {
     ) -> Result<Value, Refusal> {
         self.permitted(tunable, limits, &proposal.knob)?;
         let target = self.bounded(tunable, limits, &proposal.target, current, machine)?;
+        let history = self.knobs.get(&proposal.knob);
         if proposal.urgency == Urgency::Gain {
             self.in_window(now)?;
             let direction = target.direction_from(current);
-            if let Some(history) = self.knobs.get(&proposal.knob) {
+            if let Some(history) = history {
                 rested(history, limits, direction, now.instant)?;
             } else if limits.changes_per_hour.value == 0 {
                 let lever = limits.changes_per_hour.lever.clone();
@@ -332,7 +357,8 @@ impl Governor {
                 return Err(Refusal::TotalLimit { changes, lever });
             }
         }
-        self.affordable(tunable, &proposal.knob, current, &target, machine)?;
+        let charge = history.and_then(|history| history.charge);
+        self.affordable(tunable, charge, current, &target, machine)?;
         Ok(target)
     }
 
@@ -355,17 +381,20 @@ impl Governor {
             });
         }
         if !self.policy.places.is_all() {
-            let unnamed = || knob.netns.to_string();
-            let place = self
-                .places
-                .get(&knob.netns)
-                .cloned()
-                .unwrap_or_else(unnamed);
-            if let Err(why) = self.policy.places.check(&place) {
+            let unnamed;
+            let place = match self.places.get(&knob.netns) {
+                Some(place) => place,
+                None => {
+                    unnamed = Place::new(knob.netns.to_string(), &self.policy);
+                    &unnamed
+                }
+            };
+            if let Some(why) = place.barred {
                 let lever = lever(match why {
                     Unselected::Denied => "deny_places",
                     Unselected::NotAllowed => "allow_places",
                 });
+                let place = place.name.clone();
                 return Err(Refusal::PlaceDenied { place, lever });
             }
         }
@@ -470,7 +499,7 @@ impl Governor {
     fn affordable(
         &self,
         tunable: &Tunable,
-        knob: &Knob,
+        charge: Option<Charge>,
         current: &Value,
         target: &Value,
         machine: &Machine,
@@ -478,7 +507,7 @@ impl Governor {
         let spent = self.budget.spent();
         let then = self
             .budget
-            .spent_with(knob, tunable, current, target, machine.page_size);
+            .spent_with(charge, tunable, current, target, machine.page_size);
         let budget = self.policy.memory_budget.bytes(machine);
         if then <= budget || then <= spent {
             return Ok(());
@@ -529,7 +558,9 @@ impl Governor {
     /// Notes what was written there, for the memory budget; `original` is the value before the first change.
     pub fn charge(&mut self, knob: &Knob, original: &Value, new: &Value) {
         if let Some(Registered { tunable, .. }) = find(&self.tunables, &knob.tunable) {
-            self.budget.charge(knob, tunable, original, new);
+            let history = self.knobs.entry(knob.clone()).or_default();
+            self.budget
+                .charge(&mut history.charge, tunable, original, new);
         }
     }
 
@@ -548,7 +579,9 @@ impl Governor {
 
     /// Notes that a knob has its original value again.
     pub fn refund(&mut self, knob: &Knob) {
-        self.budget.refund(knob);
+        if let Some(history) = self.knobs.get_mut(knob) {
+            self.budget.refund(&mut history.charge);
+        }
     }
 
     /// The change just noted averted harm ([`Urgency::Harm`]): that it turned is not held against the knob.

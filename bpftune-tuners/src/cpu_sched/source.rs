@@ -65,7 +65,7 @@ pub struct CpuSchedSource {
 impl CpuSchedSource {
     pub(super) fn new() -> Result<CpuSchedSource> {
         let object = include_bytes!(concat!(env!("OUT_DIR"), "/cpu_sched.bpf.o"));
-        let hooks = Hooks::load(super::NAME, object, |_| Ok(()))?;
+        let hooks = Hooks::load(super::NAME, object, &[], |_| Ok(()))?;
         let path = Path::new(lacks::PRESSURE);
         let pressure = psi::trigger(path, false, PRESSURE.0, PRESSURE.1);
         let sees = hooks.status().iter().all(|hook| hook.off.is_none());

@@ -54,7 +54,8 @@ struct ip_frag_event {
 struct pieces {
 	/* The namespace's cookie and the family: 0 for nobody yet. */
 	__u64 place;
-	__u64 sent_ns;
+	/* When the gate was last asked for it. */
+	__u64 asked_ns;
 	__u32 count;
 	__u32 first;
 	__u32 last;
@@ -71,7 +72,7 @@ static __always_inline struct pieces *pieces_of(__u64 place)
 
 	if (pieces->place != place) {
 		pieces->place = place;
-		pieces->sent_ns = 0;
+		pieces->asked_ns = 0;
 		pieces->count = 0;
 		pieces->first = 0;
 		pieces->last = 0;
@@ -79,27 +80,9 @@ static __always_inline struct pieces *pieces_of(__u64 place)
 	return pieces;
 }
 
-static __noinline int fragment_dropped(struct sk_buff *skb, bool v6)
+/* Inlined for each family: a call costs more than it saves. */
+static __always_inline int fragment_dropped(struct sk_buff *skb, const bool v6)
 {
-	/* An IPv6 header with the one that makes it a fragment; of IPv4 the first bytes. */
-	__u8 header[44];
-	__u16 offset;
-	bool more;
-
-	if (bpf_probe_read_kernel(header, v6 ? sizeof(header) : 8,
-				  skb->head + skb->network_header))
-		return 0;
-	if (v6) {
-		if (header[6] != NEXTHDR_FRAGMENT)
-			return 0;
-		offset = (header[42] << 8 | header[43]) & IPV6_OFFSET;
-		more = header[43] & IPV6_MORE;
-	} else {
-		offset = (header[6] << 8 | header[7]) & IPV4_OFFSET;
-		more = header[6] & IPV4_MORE;
-	}
-	if (!offset && !more)
-		return 0;
 	struct net_device *dev = skb->dev;
 
 	if (!dev)
@@ -119,6 +102,26 @@ static __noinline int fragment_dropped(struct sk_buff *skb, bool v6)
 	/* It may have been a little less when the fragment came. */
 	if (memory < limit - (long)((__u64)limit / 16))
 		return 0;
+	/* Last, for this costs as much as all the rest: an IPv6 header with the one that makes it a fragment; of IPv4
+	 * the first bytes. */
+	__u8 header[44];
+	__u16 offset;
+	bool more;
+
+	if (bpf_probe_read_kernel(header, v6 ? sizeof(header) : 8,
+				  skb->head + skb->network_header))
+		return 0;
+	if (v6) {
+		if (header[6] != NEXTHDR_FRAGMENT)
+			return 0;
+		offset = (header[42] << 8 | header[43]) & IPV6_OFFSET;
+		more = header[43] & IPV6_MORE;
+	} else {
+		offset = (header[6] << 8 | header[7]) & IPV4_OFFSET;
+		more = header[6] & IPV4_MORE;
+	}
+	if (!offset && !more)
+		return 0;
 	__u64 cookie = net->net_cookie;
 	struct pieces *pieces = pieces_of(cookie << 1 | v6);
 	__u64 now = coarse_ns();
@@ -128,7 +131,11 @@ static __noinline int fragment_dropped(struct sk_buff *skb, bool v6)
 		pieces->first++;
 	else if (!more)
 		pieces->last++;
-	if (now < pieces->sent_ns + INTERVAL_NS || !pass_gate(cookie, REFUSED, v6, 0))
+	if (now < pieces->asked_ns + INTERVAL_NS)
+		return 0;
+	/* No oftener while the gate is closed, too: the lookup costs a third of what an event may. */
+	pieces->asked_ns = now;
+	if (!pass_gate(cookie, REFUSED, v6, 0))
 		return 0;
 	struct ip_frag_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
@@ -142,7 +149,6 @@ static __noinline int fragment_dropped(struct sk_buff *skb, bool v6)
 	e->high_thresh = limit;
 	e->first = pieces->first;
 	e->last = pieces->last;
-	pieces->sent_ns = now;
 	pieces->count = 0;
 	pieces->first = 0;
 	pieces->last = 0;

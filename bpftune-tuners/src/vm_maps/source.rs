@@ -71,10 +71,10 @@ fn overcommit() -> u64 {
 impl VmMapsSource {
     pub(super) fn new() -> Result<VmMapsSource> {
         let object = include_bytes!(concat!(env!("OUT_DIR"), "/vm_maps.bpf.o"));
-        let mut feed = Feed::load(super::NAME, object, SCENARIOS)?;
         // Where neither is set up, only a program's own limits refuse it memory.
         let set_up = overcommit() == 2 || number("vm.nr_hugepages").is_some_and(|pages| pages > 0);
-        feed.switch(&COSTLY, set_up);
+        let detached: &[&str] = if set_up { &[] } else { &COSTLY };
+        let feed = Feed::load_detached(super::NAME, object, SCENARIOS, detached)?;
         let source = VmMapsSource {
             news: feed.hooks().map("news"),
             feed,

@@ -60,8 +60,7 @@ pub struct VmWritebackSource {
 impl VmWritebackSource {
     pub(super) fn new() -> Result<VmWritebackSource> {
         let object = include_bytes!(concat!(env!("OUT_DIR"), "/vm_writeback.bpf.o"));
-        let mut feed = Feed::load(super::NAME, object, SCENARIOS)?;
-        feed.switch(&COSTLY, false);
+        let feed = Feed::load_detached(super::NAME, object, SCENARIOS, &COSTLY)?;
         let timer = Timer::new()?;
         let either = feed.beside(timer.fd())?;
         Ok(VmWritebackSource {

@@ -191,6 +191,16 @@ fn places_are_named_once_and_only_if_needed() {
         why.starts_with("the operator leaves host alone (allow_places"),
         "{why}"
     );
+    governor.set_policy(policy("[governor]\ndeny_places = [\"/run/netns/*\"]\n"));
+    assert!(matches!(
+        governor.decide(&elsewhere, &current(200), &machine(), now()),
+        Decision::Apply(_)
+    ));
+    let why = refusal(governor.decide(&to(400), &current(200), &machine(), now()));
+    assert!(
+        why.starts_with("the operator leaves /run/netns/web-1 alone (deny_places"),
+        "{why}"
+    );
 }
 
 #[test]
