@@ -20,6 +20,7 @@ use uring_process::{
 use uring_sys_ext::{
     discovery::{self, Candidates},
     opcode::{self, OpCode},
+    process::OpFlags,
 };
 
 /// Processes of one rival in one round.
@@ -101,10 +102,11 @@ impl Bench {
     }
 
     /// Pushes entries of the operation.
-    fn push(&mut self, batch: usize) -> io::Result<()> {
+    fn push(&mut self, batch: usize, flags: OpFlags) -> io::Result<()> {
         let entry = opcode::Process::new(self.number, libc::AT_FDCWD, self.program.as_ptr())
             .argv(self.argv.as_ptr())
             .envp(self.envp.as_ptr())
+            .op_flags(flags)
             .build();
         for _ in 0..batch {
             // SAFETY: what the entry points at lives as long as this.
@@ -113,8 +115,8 @@ impl Bench {
         Ok(())
     }
 
-    /// Submits what was pushed, and waits until all are reaped.
-    fn finish(&mut self, batch: usize) -> io::Result<()> {
+    /// Submits what was pushed, and waits until all have completed.
+    fn complete(&mut self, batch: usize) -> io::Result<()> {
         let mut due = batch;
         while due > 0 {
             self.ring.submit_and_wait(due)?;
@@ -123,16 +125,28 @@ impl Bench {
                 due -= 1;
             }
         }
+        Ok(())
+    }
+
+    /// The same, and until all are reaped.
+    fn finish(&mut self, batch: usize) -> io::Result<()> {
+        self.complete(batch)?;
         (0..batch).try_for_each(|_| reap())
     }
 
     fn operation(&mut self, batch: usize) -> io::Result<()> {
-        self.push(batch)?;
+        self.push(batch, OpFlags::empty())?;
         self.finish(batch)
     }
 
+    /// The completion is that of the end, and there is nothing to reap.
+    fn until_the_end(&mut self, batch: usize, flags: OpFlags) -> io::Result<()> {
+        self.push(batch, OpFlags::EXIT | flags)?;
+        self.complete(batch)
+    }
+
     fn submit(&mut self) -> io::Result<()> {
-        self.push(1)?;
+        self.push(1, OpFlags::empty())?;
         self.ring.submit().map(drop)
     }
 }
@@ -284,90 +298,108 @@ struct Rival {
 const KERNEL: usize = 0;
 const CLONE3: usize = 1;
 
-const RIVALS: [Rival; 14] = [
+const RIVALS: [Rival; 17] = [
     Rival {
         name: "vfork + exec",
         run: |b| timed(|| b.vfork().and_then(|()| reap()), 1),
         vfork: 0,
-        stock: 7,
+        stock: 10,
     },
     Rival {
         name: "posix_spawn",
         run: |b| timed(|| b.posix_spawn(), 1),
         vfork: 0,
-        stock: 9,
+        stock: 12,
     },
     Rival {
         name: "the operation, one at a time",
         run: |b| timed(|| b.operation(1), 1),
         vfork: 0,
-        stock: 7,
+        stock: 10,
     },
     Rival {
         name: "the operation, 32 an enter",
         run: |b| timed(|| b.operation(BATCH), BATCH),
         vfork: 0,
-        stock: 8,
+        stock: 11,
+    },
+    Rival {
+        name: "the operation to the end, one at a time, SYNC",
+        run: |b| timed(|| b.until_the_end(1, OpFlags::SYNC), 1),
+        vfork: 0,
+        stock: 10,
+    },
+    Rival {
+        name: "the operation to the end, one at a time",
+        run: |b| timed(|| b.until_the_end(1, OpFlags::empty()), 1),
+        vfork: 0,
+        stock: 10,
+    },
+    Rival {
+        name: "the operation to the end, 32 an enter",
+        run: |b| timed(|| b.until_the_end(BATCH, OpFlags::empty()), BATCH),
+        vfork: 0,
+        stock: 11,
     },
     Rival {
         name: "executor kernel, one at a time",
         run: |b| b.helpers[KERNEL].work(1),
         vfork: 0,
-        stock: 7,
+        stock: 10,
     },
     Rival {
         name: "executor kernel, 32 at a time",
         run: |b| b.helpers[KERNEL].work(BATCH as u8),
         vfork: 0,
-        stock: 8,
+        stock: 11,
     },
     Rival {
         name: "executor kernel, spawn and wait",
         run: |b| b.helpers[KERNEL].work(BLOCKING),
         vfork: 0,
-        stock: 9,
+        stock: 12,
     },
     Rival {
         name: "executor clone3, one at a time",
         run: |b| b.helpers[CLONE3].work(1),
         vfork: 0,
-        stock: 7,
+        stock: 10,
     },
     Rival {
         name: "executor clone3, 32 at a time",
         run: |b| b.helpers[CLONE3].work(BATCH as u8),
         vfork: 0,
-        stock: 8,
+        stock: 11,
     },
     Rival {
         name: "executor clone3, spawn and wait",
         run: |b| b.helpers[CLONE3].work(BLOCKING),
         vfork: 0,
-        stock: 9,
+        stock: 12,
     },
     Rival {
         name: "caller held up: vfork + exec",
         run: |b| held_up(b, Bench::vfork, |_| reap()),
-        vfork: 10,
-        stock: 13,
+        vfork: 13,
+        stock: 16,
     },
     Rival {
         name: "caller held up: the operation",
         run: |b| held_up(b, Bench::submit, |b| b.finish(1)),
-        vfork: 10,
-        stock: 13,
+        vfork: 13,
+        stock: 16,
     },
     Rival {
         name: "caller held up: executor kernel",
         run: |b| b.helpers[KERNEL].work(HELD_UP),
-        vfork: 10,
-        stock: 13,
+        vfork: 13,
+        stock: 16,
     },
     Rival {
         name: "caller held up: executor clone3",
         run: |b| b.helpers[CLONE3].work(HELD_UP),
-        vfork: 10,
-        stock: 13,
+        vfork: 13,
+        stock: 16,
     },
 ];
 

@@ -24,6 +24,40 @@
 //! ([`IO_LINK`](io_uring::squeue::Flags::IO_LINK)) behind it goes on after a PID and is cancelled
 //! by an error.
 //!
+//! With [`OpFlags::EXIT`] the completion comes when the process has ended instead, with the status
+//! that `waitpid(2)` would give, and the process reaps itself: one request runs a program from its
+//! start to its end. Cancelling the request ends the program, so a linked timeout bounds how long
+//! it runs, and a link goes on after the status 0 only, as `&&` in a shell. `ECANCELED` with
+//! [`Stage::None`] says that the program ran and was ended, `EPERM` with it that the program had
+//! taken on ids of others, could not be ended, and was let go of.
+//!
+//! ```no_run
+//! use std::{os::unix::process::ExitStatusExt, process::ExitStatus, ptr::null};
+//! use uring_sys_ext::{discovery::{self, Candidates}, opcode, process::OpFlags};
+//!
+//! let Some(number) = discovery::get(&Candidates::default())?.process else {
+//!     return Ok(()); // use std::process
+//! };
+//! let argv = [c"make".as_ptr(), null()];
+//! let entry = opcode::Process::new(number, libc::AT_FDCWD, c"/usr/bin/make".as_ptr())
+//!     .argv(argv.as_ptr())
+//!     .op_flags(OpFlags::EXIT | OpFlags::SYNC) // this thread has nothing else to do meanwhile
+//!     .build();
+//! let mut ring: io_uring::IoUring = io_uring::IoUring::builder()
+//!     .setup_single_issuer()
+//!     .setup_defer_taskrun()
+//!     .build(8)?;
+//! // SAFETY: all that the entry points at lives until the completion has been taken below.
+//! unsafe { ring.submission().push(&entry)? };
+//! ring.submit_and_wait(1)?;
+//! let result = ring.completion().next().unwrap().result();
+//! match result {
+//!     0.. => println!("{}", ExitStatus::from_raw(result)),
+//!     errno => println!("it did not run: errno {}", -errno),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! With [`OpFlags::PROBE`] the operation checks the attributes and the path, makes no process, and
 //! completes with 0 or the error.
 //!

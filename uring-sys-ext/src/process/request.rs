@@ -10,6 +10,21 @@ bitflags::bitflags! {
     #[repr(transparent)]
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
     pub struct OpFlags: u16 {
+        /// Complete when the process has ended, with its status as `waitpid(2)` gives it, instead of
+        /// with the PID when its program runs.
+        ///
+        /// The process reaps itself, as if SIGCHLD were ignored: no signal, nothing to wait for, and
+        /// its times are not added to those of the submitter's children. As long as the request is
+        /// pending, cancelling it ends the program, and so does a
+        /// [`LinkTimeout`](io_uring::opcode::LinkTimeout) behind it, or the end of the ring or of
+        /// the thread that submitted. A status other than 0 breaks a soft link.
+        const EXIT = 1 << 0;
+        /// Together with [`EXIT`](Self::EXIT), else `EINVAL`: the submitter is about to wait for this
+        /// process and for nothing else, so both may share a processor. A hint, as
+        /// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP` is elsewhere; the other half of it, being woken on
+        /// that processor, needs a ring with
+        /// [`DEFER_TASKRUN`](io_uring::Builder::setup_defer_taskrun).
+        const SYNC = 1 << 1;
         /// Check attributes and path, make no process, complete with 0 or the error.
         ///
         /// The bit is chosen so that an operation that is not this one refuses the entry: most

@@ -14,7 +14,7 @@ use io_uring::{IoUring, squeue::Entry, types};
 use uring_sys_ext::{
     discovery::{self, Candidates},
     opcode::{OpCode, Process},
-    process::{Attributes, FdMapping, Stage},
+    process::{Attributes, FdMapping, OpFlags, Stage},
 };
 
 /// Tests wait for children of the whole process: one at a time. `None`, after saying so, where
@@ -64,6 +64,7 @@ pub(crate) struct Request {
     envp: Vec<*const libc::c_char>,
     pub(crate) dirfd: i32,
     pub(crate) exec_flags: u32,
+    pub(crate) op_flags: OpFlags,
     pub(crate) attributes: Attributes,
     pub(crate) map: Vec<FdMapping>,
     pub(crate) groups: Vec<u32>,
@@ -81,6 +82,7 @@ impl Request {
             envp: vec![c"A=b".as_ptr(), null()],
             dirfd: libc::AT_FDCWD,
             exec_flags: 0,
+            op_flags: OpFlags::empty(),
             attributes: Attributes::new(),
             map: Vec::new(),
             groups: Vec::new(),
@@ -99,6 +101,12 @@ impl Request {
         set: impl FnOnce(Attributes) -> Attributes,
     ) -> Box<Self> {
         self.attributes = set(self.attributes);
+        self
+    }
+
+    /// Has it complete at the end of the process.
+    pub(crate) fn to_exit(mut self: Box<Self>) -> Box<Self> {
+        self.op_flags |= OpFlags::EXIT;
         self
     }
 
@@ -137,6 +145,7 @@ impl Request {
             .argv(self.argv.as_ptr())
             .envp(self.envp.as_ptr())
             .exec_flags(self.exec_flags)
+            .op_flags(self.op_flags)
             .attributes(&raw mut self.attributes)
             .build()
     }

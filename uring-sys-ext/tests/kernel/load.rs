@@ -7,7 +7,7 @@ use std::{env, fs, ptr::null_mut, time::Instant};
 use io_uring::{IoUring, squeue::Flags};
 use uring_sys_ext::{
     RawSqe,
-    process::{Attributes, FdMapping},
+    process::{Attributes, FdMapping, OpFlags},
 };
 
 use crate::guest::{Request, assert_no_child, guest, number, open_fds, push, results, ring};
@@ -273,7 +273,7 @@ impl Memory {
             ..RawSqe::default()
         };
         if random.one_in(16) {
-            raw.ioprio = random.pick(&[0x8000, 1, wild as u16]);
+            raw.ioprio = random.pick(&[0x8000, 1, 2, 3, wild as u16]);
         }
         if random.one_in(16) {
             // Before Linux 6.16 one that drains waits for ever where an invalid one comes after it, of whatever
@@ -319,14 +319,16 @@ fn requests_made_at_random_leave_the_kernel_well() {
         ring.submitter().register_personality().unwrap();
         for _ in 0..200 {
             memory.pidfds.fill(-1);
-            for at in 0..BATCH {
+            let mut to_exit = [false; BATCH];
+            for (at, to_exit) in to_exit.iter_mut().enumerate() {
                 let raw = memory.entry(at, &mut random);
+                *to_exit = OpFlags::from_bits_retain(raw.ioprio).contains(OpFlags::EXIT);
                 push(&mut ring, &raw.into());
             }
             let mut children = 0;
-            for (_, result) in results(&mut ring, BATCH) {
+            for (at, result) in results(&mut ring, BATCH) {
                 *tally.entry(result.min(1)).or_default() += 1;
-                children += usize::from(result > 0);
+                children += usize::from(result > 0 && !to_exit[at as usize]);
             }
             sent += BATCH;
             reap(children);

@@ -6,6 +6,7 @@
 mod attributes;
 mod cancel;
 mod descriptors;
+mod exit;
 mod guest;
 mod load;
 mod rings;
