@@ -78,6 +78,8 @@ impl Recorder {
     where
         E: From<Error>,
     {
+        // A file that nothing can be added to is said before anything runs.
+        Results::read(&self.path)?;
         eprintln!("{bench}: {name} ...");
         let mut part = Part {
             bench: bench.into(),
