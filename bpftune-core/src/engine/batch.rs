@@ -42,6 +42,10 @@ impl Change {
             (None, None) => MEMORY_PRESSURE,
         }
     }
+
+    fn gives_back_memory(&self) -> bool {
+        self.scenario() == MEMORY_PRESSURE
+    }
 }
 
 impl Engine {
@@ -225,6 +229,11 @@ impl Engine {
     fn follow(&mut self, id: DecisionId, change: &Change) {
         if change.reverts.is_some() {
             self.watchdog.forget(&change.knob);
+            return;
+        }
+        if change.gives_back_memory() {
+            // Less throughput is its price. A verdict on that would take the memory again.
+            self.trials.remove(&change.knob);
             return;
         }
         self.start_trial(id, change);

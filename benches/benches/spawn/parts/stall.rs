@@ -198,7 +198,11 @@ pub(crate) fn run(bench: &Bench, part: &mut Part) -> io::Result<()> {
             rounds,
         )
     };
-    part.row(worst().at_most(2000.0).beside(nothing, all_but_one(nothing)));
+    part.row(
+        worst()
+            .at_most(2000.0)
+            .beside(nothing, all_but_one(nothing)),
+    );
     for rival in [nothing, plain, forked] {
         part.row(
             Row::sampled(format!("{name}, median of runs"), "µs", samples.of("ours"))
