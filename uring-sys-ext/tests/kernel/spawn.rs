@@ -188,7 +188,10 @@ fn reserved_fields_and_unknown_bits_are_refused() {
     let mut request = Request::of_true();
     let good = RawSqe::from(request.entry());
     let bad = [
-        RawSqe { ioprio: 1, ..good },
+        RawSqe {
+            ioprio: 1 << 2,
+            ..good
+        },
         RawSqe {
             buf_index: 1,
             ..good
