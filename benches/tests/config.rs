@@ -81,8 +81,9 @@ fn what_was_only_observed_is_heard_once_it_may_change() {
         let tuners = daemon.status().unwrap()["tuners"].clone();
         let own = tuners.as_array().unwrap().iter();
         own.filter(|tuner| tuner["name"] == "tcp-buffer")
-            .any(|tuner| tuner["signals"].as_u64() >= Some(2))
+            .any(|tuner| tuner["signals"].as_u64() >= Some(1))
     };
+    // The sender; whether the receiver is held up as well before that is over takes its time.
     until("it starves and is seen", signals);
     files.put("conf.d/50-auto.toml", "[governor]\nmode = \"auto\"\n");
     until("both limits rise", || raised(&link));

@@ -86,9 +86,10 @@ mod tests {
             eprintln!("SKIP: {error}");
             return;
         }
-        let there = sysctl::read(&mut namespaces, &knob).unwrap();
+        // Back before anything is looked at: a failure of this test is to leave nothing.
+        let there = sysctl::read(&mut namespaces, &knob);
         sysctl::write(&mut namespaces, &knob, &before).unwrap();
-        assert_eq!(there, first.into());
+        assert_eq!(there.unwrap(), first.into());
         assert_eq!(sysctl::read(&mut namespaces, &knob).unwrap(), before);
     }
 
