@@ -179,8 +179,10 @@ fn with_little_memory(dir: &Path) -> PathBuf {
         _ => format!("{line}\n"),
     });
     fs::write(&meminfo, lines.collect::<String>()).unwrap();
+    // Of a directory that is the root by chroot(2) the propagation cannot be changed: that of /proc is enough.
     let text = format!(
-        "#!/bin/sh\nexec unshare --mount sh -c 'mount --bind {} /proc/meminfo && exec {} \"$@\"' sh \"$@\"\n",
+        "#!/bin/sh\nexec unshare --mount --propagation unchanged sh -c \
+         'mount --make-private /proc && mount --bind {} /proc/meminfo && exec {} \"$@\"' sh \"$@\"\n",
         meminfo.display(),
         binary().unwrap().display()
     );
