@@ -10,6 +10,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::SystemTime,
 };
 
 use super::packages;
@@ -119,7 +120,43 @@ fn source(package: &Path) -> Result<PathBuf> {
         write(&stamp, version)?;
     }
     apply(&tree, &home)?;
-    Ok(tree)
+    let unpacked = modified(&stamp)?;
+    let touched = read(&home.join("touched"))?;
+    match edited(&tree, &tree, unpacked, &touched)? {
+        Some(file) => Err(format!(
+            "{} was edited by hand, and no patch has it: this kernel would be built nowhere else. Put it into a patch, \
+             or remove {} for a fresh one",
+            file.display(),
+            stamp.display()
+        )),
+        None => Ok(tree),
+    }
+}
+
+fn modified(path: &Path) -> Result<SystemTime> {
+    fs::symlink_metadata(path)
+        .and_then(|metadata| metadata.modified())
+        .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// A file of the tree that is newer than its unpacking, other than those that the patches touch. The objects lie elsewhere.
+fn edited(tree: &Path, dir: &Path, unpacked: SystemTime, touched: &str) -> Result<Option<PathBuf>> {
+    let failed = |error| format!("{}: {error}", dir.display());
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let path = entry.path();
+        if entry.file_type().map_err(failed)?.is_dir() {
+            if let Some(file) = edited(tree, &path, unpacked, touched)? {
+                return Ok(Some(file));
+            }
+        } else if modified(&path)? > unpacked {
+            let name = path.strip_prefix(tree).unwrap_or(&path);
+            if !touched.lines().any(|line| Path::new(line) == name) {
+                return Ok(Some(path));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Brings the tree to what the patches make of it, writing files that differ only.
@@ -288,6 +325,26 @@ mod tests {
         let patch = "--- a/x/old.c\n+++ b/x/old.c\n@@\n-a\n+b\n--- /dev/null\n+++ b/new.c\n";
         let names: BTreeSet<String> = files_of(patch).collect();
         assert!(names.iter().eq(["new.c", "x/old.c"]));
+    }
+
+    #[test]
+    fn notices_what_was_edited_by_hand() {
+        let tree = tempfile::tempdir().unwrap();
+        let file = |name: &str| tree.path().join(name);
+        for name in ["io_uring/x.c", "io_uring/x.h", "y.c"] {
+            write(&file(name), "").unwrap();
+        }
+        let unpacked = SystemTime::now();
+        let found = |touched| edited(tree.path(), tree.path(), unpacked, touched).unwrap();
+        let edit = |name| {
+            let later = unpacked + std::time::Duration::from_secs(1);
+            fs::File::open(file(name)).unwrap().set_modified(later)
+        };
+        assert_eq!(found(""), None);
+        edit("io_uring/x.c").unwrap();
+        assert_eq!(found("io_uring/x.c\n"), None);
+        edit("io_uring/x.h").unwrap();
+        assert_eq!(found("io_uring/x.c\n"), Some(file("io_uring/x.h")));
     }
 
     #[test]

@@ -139,6 +139,7 @@ impl Stock {
 const MODULES: &[&str] = &["tun"];
 
 pub(crate) fn run(verb: &Verb) -> Result {
+    setup::ensure()?;
     setup::ensure_all(NEEDS)?;
     match verb {
         Verb::Kernel { check: true, .. } => kernel::check_patches(),
