@@ -13,6 +13,10 @@ use std::{
 };
 
 use io_uring::IoUring;
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 use uring_process::{
     Command, ExecPlan,
     ring::{Event, Spawner},
@@ -289,22 +293,14 @@ fn held_up<T>(
 
 /// Runs it with this thread, and the children it makes, bound to the first processor.
 fn on_one_processor<T>(run: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let done = |result| match result {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    };
-    const SIZE: usize = size_of::<libc::cpu_set_t>();
-    // SAFETY: zero is a value of it; the calls write and read sets on our stack.
-    unsafe {
-        let mut all: libc::cpu_set_t = std::mem::zeroed();
-        done(libc::sched_getaffinity(0, SIZE, &raw mut all))?;
-        let mut first: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(0, &mut first);
-        done(libc::sched_setaffinity(0, SIZE, &raw const first))?;
-        let result = run();
-        done(libc::sched_setaffinity(0, SIZE, &raw const all))?;
-        result
-    }
+    let own = Pid::from_raw(0);
+    let all = sched_getaffinity(own)?;
+    let mut first = CpuSet::new();
+    first.set(0)?;
+    sched_setaffinity(own, &first)?;
+    let result = run();
+    sched_setaffinity(own, &all)?;
+    result
 }
 
 struct Rival {

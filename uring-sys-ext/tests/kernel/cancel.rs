@@ -3,14 +3,15 @@
 use std::{io, thread, time::Duration};
 
 use io_uring::{
-    opcode::{AsyncCancel, LinkTimeout, Nop},
+    opcode::{AsyncCancel, Nop},
     squeue::Flags,
-    types::{CancelBuilder, Timespec},
+    types::CancelBuilder,
 };
 use uring_sys_ext::process::Stage;
 
 use crate::guest::{
-    Request, Trap, apart, assert_no_child, children, guest, one, push, results, ring, wait,
+    Request, Trap, apart, assert_children_end, assert_no_child, cancel, cancel_at_any_moment,
+    children, guest, one, push, results, ring, wait, within,
 };
 
 #[test]
@@ -19,10 +20,7 @@ fn a_cancelled_request_leaves_nothing() {
     let trap = Trap::new();
     let mut ring = ring();
     let request = trap.catch(&mut ring, Request::of_true());
-    push(&mut ring, &AsyncCancel::new(1).build().user_data(2));
-    let mut done = results(&mut ring, 2);
-    done.sort_unstable();
-    assert_eq!(done, [(1, -libc::ECANCELED), (2, 0)]);
+    assert_eq!(cancel(&mut ring), (-libc::ECANCELED, 0));
     assert_eq!(request.attributes.failed_stage(), Some(Stage::Exec));
     assert_no_child();
 }
@@ -79,30 +77,14 @@ fn a_linked_timeout_ends_it() {
     let trap = Trap::new();
     let mut ring = ring();
     let mut request = Request::of_true().argv_at(trap.address());
-    let limit = Timespec::new().nsec(200_000_000);
-    let entry = request.entry().user_data(1).flags(Flags::IO_LINK);
-    push(&mut ring, &entry);
-    push(
-        &mut ring,
-        &LinkTimeout::new(&raw const limit).build().user_data(2),
-    );
-    let mut done = results(&mut ring, 2);
-    done.sort_unstable();
-    assert_eq!(done, [(1, -libc::ECANCELED), (2, -libc::ETIME)]);
+    let done = within(&mut ring, &mut request, Duration::from_millis(200));
+    assert_eq!(done, (-libc::ECANCELED, -libc::ETIME));
     assert_no_child();
     // One that comes in time.
-    let limit = Timespec::new().sec(60);
     let mut request = Request::of_true();
-    let entry = request.entry().user_data(1).flags(Flags::IO_LINK);
-    push(&mut ring, &entry);
-    push(
-        &mut ring,
-        &LinkTimeout::new(&raw const limit).build().user_data(2),
-    );
-    let mut done = results(&mut ring, 2);
-    done.sort_unstable();
-    assert_eq!(done[1], (2, -libc::ECANCELED));
-    assert_eq!(wait(done[0].1), 0);
+    let (pid, timeout) = within(&mut ring, &mut request, Duration::from_secs(60));
+    assert_eq!(timeout, -libc::ECANCELED);
+    assert_eq!(wait(pid), 0);
 }
 
 #[test]
@@ -166,13 +148,7 @@ fn a_ring_that_is_closed_ends_what_is_pending() {
     let mut ring = ring();
     let _request = trap.catch(&mut ring, Request::of_true());
     drop(ring);
-    for _ in 0..500 {
-        if children().is_empty() {
-            break;
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    assert_no_child();
+    assert_children_end();
 }
 
 #[test]
@@ -229,31 +205,8 @@ fn a_thread_that_ends_takes_what_is_pending_along() {
 #[test]
 fn many_are_cancelled_at_any_moment() {
     guest!();
-    let mut ring = ring();
-    let (mut ran, mut cancelled) = (0, 0);
-    for round in 0..200 {
-        let mut request = Request::of_true();
-        push(&mut ring, &request.entry().user_data(1));
-        ring.submit().unwrap();
-        let until = std::time::Instant::now() + Duration::from_micros(round * 37);
-        while std::time::Instant::now() < until {
-            std::hint::spin_loop();
-        }
-        push(&mut ring, &AsyncCancel::new(1).build().user_data(2));
-        let mut done = results(&mut ring, 2);
-        done.sort_unstable();
-        match (done[0].1, done[1].1) {
-            (pid, found) if pid > 0 => {
-                assert!(found == -libc::ENOENT, "{done:?}");
-                assert_eq!(wait(pid), 0);
-                ran += 1;
-            }
-            (result, found) => {
-                assert_eq!((result, found), (-libc::ECANCELED, 0));
-                cancelled += 1;
-            }
-        }
-        assert_no_child();
-    }
-    println!("{ran} ran, {cancelled} were cancelled");
+    cancel_at_any_moment(200, Request::of_true, |pid| {
+        assert!(pid > 0);
+        assert_eq!(wait(pid), 0);
+    });
 }

@@ -9,17 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use io_uring::{
-    IoUring,
-    opcode::{AsyncCancel, LinkTimeout, Nop},
-    squeue::Flags,
-    types::Timespec,
-};
+use io_uring::{IoUring, opcode::Nop, squeue::Flags};
 use uring_sys_ext::process::{OpFlags, Stage};
 
 use crate::guest::{
-    Request, Trap, apart, assert_no_child, become_user, children, field, guest, open_fds, push,
-    results, ring, wait,
+    Request, Trap, apart, assert_children_end, assert_no_child, become_user, cancel,
+    cancel_at_any_moment, children, field, guest, open_fds, push, results, ring, wait, within,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -40,16 +35,13 @@ fn begin(ring: &mut IoUring, request: &mut Request) -> i32 {
     the_program()
 }
 
-/// The only child, once it has another name than this program.
+/// The only child, once it may be looked into. It has another name a little sooner, while it is not yet its own.
 fn the_program() -> i32 {
-    let own = fs::read_to_string("/proc/self/comm").unwrap();
     let until = Instant::now() + 30 * SECOND;
     loop {
-        for child in children() {
-            let comm = fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
-            if !comm.is_empty() && comm != own {
-                return child;
-            }
+        let mut all = children().into_iter();
+        if let Some(program) = all.find(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok()) {
+            return program;
         }
         assert!(Instant::now() < until, "no program runs");
         thread::sleep(Duration::from_millis(10));
@@ -202,10 +194,7 @@ fn cancelling_ends_the_program() {
     let mut ring = ring();
     let mut request = sleep().pidfd();
     begin(&mut ring, &mut request);
-    push(&mut ring, &AsyncCancel::new(1).build().user_data(2));
-    let mut done = results(&mut ring, 2);
-    done.sort_unstable();
-    assert_eq!(done, [(1, -libc::ECANCELED), (2, 0)]);
+    assert_eq!(cancel(&mut ring), (-libc::ECANCELED, 0));
     // It had run.
     assert_eq!(request.attributes.failed_stage(), Some(Stage::None));
     assert_no_child();
@@ -219,10 +208,7 @@ fn before_it_runs_it_is_cancelled_as_ever() {
     let trap = Trap::new();
     let mut ring = ring();
     let request = trap.catch(&mut ring, Request::of_true().to_exit());
-    push(&mut ring, &AsyncCancel::new(1).build().user_data(2));
-    let mut done = results(&mut ring, 2);
-    done.sort_unstable();
-    assert_eq!(done, [(1, -libc::ECANCELED), (2, 0)]);
+    assert_eq!(cancel(&mut ring), (-libc::ECANCELED, 0));
     assert_eq!(request.attributes.failed_stage(), Some(Stage::Exec));
     assert_no_child();
 }
@@ -230,57 +216,23 @@ fn before_it_runs_it_is_cancelled_as_ever() {
 #[test]
 fn many_are_cancelled_at_any_moment() {
     guest!();
-    let mut ring = ring();
-    let (mut ended, mut cancelled) = (0, 0);
-    for round in 0..300 {
-        let mut request = Request::of_true().to_exit();
-        push(&mut ring, &request.entry().user_data(1));
-        ring.submit().unwrap();
-        let until = Instant::now() + Duration::from_micros(round * 37);
-        while Instant::now() < until {
-            std::hint::spin_loop();
-        }
-        push(&mut ring, &AsyncCancel::new(1).build().user_data(2));
-        let mut done = results(&mut ring, 2);
-        done.sort_unstable();
-        match (done[0].1, done[1].1) {
-            (0, found) => {
-                assert_eq!(found, -libc::ENOENT);
-                ended += 1;
-            }
-            (result, found) => {
-                assert_eq!((result, found), (-libc::ECANCELED, 0));
-                cancelled += 1;
-            }
-        }
-        assert_no_child();
-    }
-    println!("{ended} ended, {cancelled} were cancelled");
+    cancel_at_any_moment(
+        300,
+        || Request::of_true().to_exit(),
+        |status| assert_eq!(status, 0),
+    );
 }
 
 #[test]
 fn a_linked_timeout_bounds_how_long_it_runs() {
     guest!();
     let mut ring = ring();
-    let limit = Timespec::new().nsec(300_000_000);
-    let mut request = sleep();
-    let entry = request.entry().user_data(1).flags(Flags::IO_LINK);
-    push(&mut ring, &entry);
-    let timeout = LinkTimeout::new(&raw const limit).build().user_data(2);
-    push(&mut ring, &timeout);
-    let mut done = results(&mut ring, 2);
-    done.sort_unstable();
-    assert_eq!(done, [(1, -libc::ECANCELED), (2, -libc::ETIME)]);
+    let done = within(&mut ring, &mut sleep(), Duration::from_millis(300));
+    assert_eq!(done, (-libc::ECANCELED, -libc::ETIME));
     assert_no_child();
-    let limit = Timespec::new().sec(60);
     let mut request = Request::of_true().to_exit();
-    let entry = request.entry().user_data(1).flags(Flags::IO_LINK);
-    push(&mut ring, &entry);
-    let timeout = LinkTimeout::new(&raw const limit).build().user_data(2);
-    push(&mut ring, &timeout);
-    let mut done = results(&mut ring, 2);
-    done.sort_unstable();
-    assert_eq!(done, [(1, 0), (2, -libc::ECANCELED)]);
+    let done = within(&mut ring, &mut request, 60 * SECOND);
+    assert_eq!(done, (0, -libc::ECANCELED));
 }
 
 #[test]
@@ -315,11 +267,7 @@ fn a_ring_that_is_closed_ends_the_program() {
     let mut request = sleep();
     begin(&mut ring, &mut request);
     drop(ring);
-    let until = Instant::now() + 10 * SECOND;
-    while !children().is_empty() && Instant::now() < until {
-        thread::sleep(Duration::from_millis(20));
-    }
-    assert_no_child();
+    assert_children_end();
 }
 
 #[test]
@@ -414,10 +362,7 @@ fn what_outgrew_its_maker_is_let_go_of() {
             assert!(Instant::now() < until, "it does not become root");
             thread::sleep(Duration::from_millis(10));
         }
-        push(&mut ring, &AsyncCancel::new(1).build().user_data(2));
-        let mut done = results(&mut ring, 2);
-        done.sort_unstable();
-        assert_eq!(done, [(1, -libc::EPERM), (2, 0)]);
+        assert_eq!(cancel(&mut ring), (-libc::EPERM, 0));
         assert_eq!(request.attributes.failed_stage(), Some(Stage::None));
         // It runs, its pidfd stays, and the next one's submitter ends without waiting for it.
         assert_eq!(children().len(), 1);

@@ -7,10 +7,16 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     ptr::{null, null_mut},
     sync::{Mutex, MutexGuard, OnceLock},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
-use io_uring::{IoUring, squeue::Entry, types};
+use io_uring::{
+    IoUring,
+    opcode::{AsyncCancel, LinkTimeout},
+    squeue::{Entry, Flags},
+    types,
+};
 use uring_sys_ext::{
     discovery::{self, Candidates},
     opcode::{OpCode, Process},
@@ -250,6 +256,75 @@ pub(crate) fn results(ring: &mut IoUring, count: usize) -> Vec<(u64, i32)> {
     results
 }
 
+/// Submits, and waits for the results of 1 and of 2, whichever comes first.
+#[track_caller]
+pub(crate) fn both(ring: &mut IoUring) -> (i32, i32) {
+    let mut done = results(ring, 2);
+    done.sort_unstable();
+    assert_eq!((done[0].0, done[1].0), (1, 2), "{done:?}");
+    (done[0].1, done[1].1)
+}
+
+/// Cancels 1: its result, and that of cancelling.
+#[track_caller]
+pub(crate) fn cancel(ring: &mut IoUring) -> (i32, i32) {
+    push(ring, &AsyncCancel::new(1).build().user_data(2));
+    both(ring)
+}
+
+/// Runs a request that a timeout is linked to: its result, and that of the timeout.
+#[track_caller]
+pub(crate) fn within(ring: &mut IoUring, request: &mut Request, limit: Duration) -> (i32, i32) {
+    let limit = types::Timespec::from(limit);
+    let entry = request.entry().user_data(1).flags(Flags::IO_LINK);
+    push(ring, &entry);
+    push(
+        ring,
+        &LinkTimeout::new(&raw const limit).build().user_data(2),
+    );
+    both(ring)
+}
+
+/// Cancels requests, each a little later than the one before. Those that were over by then are given to `over`, with
+/// their result; nothing may be left.
+pub(crate) fn cancel_at_any_moment(rounds: u64, new: fn() -> Box<Request>, over: fn(i32)) {
+    let mut ring = ring();
+    let mut cancelled = 0;
+    for round in 0..rounds {
+        let mut request = new();
+        push(&mut ring, &request.entry().user_data(1));
+        ring.submit().unwrap();
+        let until = Instant::now() + Duration::from_micros(round * 37);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        match cancel(&mut ring) {
+            (result, found) if result >= 0 => {
+                assert_eq!(found, -libc::ENOENT, "{result}");
+                over(result);
+            }
+            done => {
+                assert_eq!(done, (-libc::ECANCELED, 0));
+                cancelled += 1;
+            }
+        }
+        assert_no_child();
+    }
+    println!("of {rounds} {cancelled} were cancelled");
+}
+
+/// That the children of this process end, within ten seconds.
+#[track_caller]
+pub(crate) fn assert_children_end() {
+    for _ in 0..500 {
+        if children().is_empty() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_no_child();
+}
+
 /// Waits for a child's end: its exit code, or 128 and the signal.
 #[track_caller]
 pub(crate) fn wait(pid: i32) -> i32 {
@@ -267,12 +342,16 @@ pub(crate) fn wait(pid: i32) -> i32 {
 /// That this process has no child, whatever its kind, alive or not.
 #[track_caller]
 pub(crate) fn assert_no_child() {
+    // Before one of them is waited for: proc_pid_stat(5) says which signal each ends by.
+    let left: Vec<_> = children()
+        .iter()
+        .map(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")))
+        .collect();
     // SAFETY: a null status is allowed.
     let waited = unsafe { libc::waitpid(-1, null_mut(), libc::WNOHANG | libc::__WALL) };
     let errno = io::Error::last_os_error().raw_os_error();
-    assert_eq!((waited, errno), (-1, Some(libc::ECHILD)));
-    let children = children();
-    assert!(children.is_empty(), "{children:?}");
+    assert_eq!((waited, errno), (-1, Some(libc::ECHILD)), "{left:?}");
+    assert!(left.is_empty(), "{left:?}");
 }
 
 /// Where the kernel has them.
