@@ -5,6 +5,7 @@ use std::{fs, time::Duration};
 use lab::{
     daemon::{Daemon, binary, command},
     link::Link,
+    traffic::Transfer,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -77,16 +78,18 @@ fn what_was_only_observed_is_heard_once_it_may_change() {
     let files = Files::new("[governor]\nmode = \"observe\"\n");
     let daemon = start(&link, &files);
     let running = transfer(&link);
+    // Both senders are seen at once; whether a receiver is held up beside a sender that nobody helps is chance.
+    let back = Transfer::start(&link.b, &link.a, link.addr_a().into()).unwrap();
     let signals = || {
         let tuners = daemon.status().unwrap()["tuners"].clone();
         let own = tuners.as_array().unwrap().iter();
         own.filter(|tuner| tuner["name"] == "tcp-buffer")
-            .any(|tuner| tuner["signals"].as_u64() >= Some(1))
+            .any(|tuner| tuner["signals"].as_u64() >= Some(2))
     };
-    // The sender; whether the receiver is held up as well before that is over takes its time.
     until("it starves and is seen", signals);
     files.put("conf.d/50-auto.toml", "[governor]\nmode = \"auto\"\n");
     until("both limits rise", || raised(&link));
+    back.stop().unwrap();
     running.stop().unwrap();
 }
 

@@ -82,11 +82,17 @@ impl Cpus {
         texts.join(",")
     }
 
-    /// The list that a file holds, such as /sys/devices/system/cpu/online; empty where there is no such file.
+    /// The list that a file holds, such as /sys/devices/system/cpu/isolated; empty where there is no such file.
     #[must_use]
     pub fn in_file(path: &Path) -> Cpus {
         let text = fs::read_to_string(path).unwrap_or_default();
         text.parse().unwrap_or_default()
+    }
+
+    /// Those of this host that are online.
+    #[must_use]
+    pub fn online() -> Cpus {
+        Cpus::in_file(Path::new("/sys/devices/system/cpu/online"))
     }
 
     /// How many.
@@ -225,7 +231,7 @@ mod tests {
 
     #[test]
     fn this_host_has_some() {
-        let online = Cpus::in_file(Path::new("/sys/devices/system/cpu/online"));
+        let online = Cpus::online();
         assert!(!online.is_empty());
         assert!(Cpus::in_file(Path::new("/no/such/file")).is_empty());
     }

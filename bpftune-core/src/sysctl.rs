@@ -1,8 +1,8 @@
 //! Parameters by name: sysctls of the calling thread's network namespace, files of sysfs, and interrupts' affinity.
 //!
 //! A name with a leading slash is the file itself: "/sys/block/vda/queue/scheduler", or the processors that may handle an
-//! interrupt, "/proc/irq/38/smp_affinity_list". Any other is a sysctl's, by files under /proc/sys. /proc/sys/net shows the namespace of the thread that opens the file, so callers enter the
-//! namespace first: see [`Namespaces`]. Files of sysfs are the host's, but for those of network devices
+//! interrupt, "/proc/irq/38/smp_affinity_list". Any other is a sysctl's, by files under /proc/sys. /proc/sys/net shows
+//! the namespace of the thread that opens the file, so callers enter the namespace first: see [`Namespaces`]. Files of sysfs are the host's, but for those of network devices
 //! ("/sys/class/net/eth0/queues/rx-0/rps_cpus"), which belong to the device's namespace.
 
 mod affinity;

@@ -7,16 +7,16 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::JoinHandle,
-    time::{Duration, Instant},
 };
 
+use bpftune_core::Cpus;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::{
     THROUGHPUT,
-    irq_steer::{TUNER, needs, online, stay_on},
+    irq_steer::{TUNER, needs, stay_on},
     veth::{Pair, write_queue},
+    workers::Workers,
 };
 use crate::{
     Error, Result,
@@ -33,12 +33,11 @@ const PROCESSORS: usize = 2;
 
 /// Connections whose ends each ask and answer as fast as they can, by a thread for each end on each processor.
 struct Talk {
+    threads: Workers,
     pair: Pair,
     /// Whether a connection's ends are on different processors.
     crossed: bool,
     answered: Arc<AtomicU64>,
-    over: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<Result<()>>>,
     _host: HostValues,
 }
 
@@ -48,14 +47,13 @@ impl Talk {
         host.set("net.core.rps_sock_flow_entries", "0")?;
         let pair = Pair::new()?;
         for netns in [&pair.near, &pair.far] {
-            write_queue(netns, "rps_cpus", &online().mask())?;
+            write_queue(netns, "rps_cpus", &Cpus::online().mask())?;
         }
         Ok(Box::new(Talk {
+            threads: Workers::default(),
             pair,
             crossed,
             answered: Arc::default(),
-            over: Arc::default(),
-            threads: Vec::new(),
             _host: host,
         }))
     }
@@ -108,9 +106,9 @@ impl Stage for Talk {
                 on[(number + first) % PROCESSORS].push(end);
             }
             for (processor, ends) in on.into_iter().enumerate() {
-                let (over, count) = (self.over.clone(), count.cloned());
+                let (over, count) = (self.threads.over(), count.cloned());
                 // Inside, as programs are: so the daemon finds the namespace.
-                self.threads.push(netns.spawn(move || {
+                self.threads.add(netns.spawn(move || {
                     stay_on(processor)?;
                     echo(ends, &over, count.as_deref()).map_err(Error::doing("cannot talk"))
                 }));
@@ -120,24 +118,7 @@ impl Stage for Talk {
     }
 
     fn turn(&mut self) -> Result<f64> {
-        if let Some(ended) = self.threads.iter().position(JoinHandle::is_finished) {
-            let ended = self.threads.remove(ended).join();
-            ended.expect("the thread does not panic")?;
-            return Err(Error::other("the load ended", "nobody told it to"));
-        }
-        let (start, before) = (Instant::now(), self.answered.load(Ordering::Relaxed));
-        std::thread::sleep(Duration::from_secs(1));
-        let answered = self.answered.load(Ordering::Relaxed) - before;
-        Ok(answered as f64 / start.elapsed().as_secs_f64() / 1000.0)
-    }
-}
-
-impl Drop for Talk {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
+        Ok(self.threads.per_second(&self.answered)? / 1000.0)
     }
 }
 

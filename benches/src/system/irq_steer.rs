@@ -3,12 +3,10 @@
 use std::{
     fmt::Write as _,
     net::{SocketAddr, UdpSocket},
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -19,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{THROUGHPUT, veth::Pair};
+use super::{THROUGHPUT, veth::Pair, workers::Workers};
 use crate::{
     Error, Result,
     netns::Netns,
@@ -41,11 +39,6 @@ pub(super) fn needs() -> Option<&'static str> {
     }
     let no_ip = || (!programs::found("ip")).then_some("no ip: apt install iproute2");
     programs::no_nft().or_else(no_ip)
-}
-
-/// Every processor.
-pub(super) fn online() -> Cpus {
-    Cpus::in_file(Path::new("/sys/devices/system/cpu/online"))
 }
 
 /// A firewall of a few rules that no packet here meets.
@@ -79,11 +72,10 @@ struct Load {
 
 /// Datagrams from processor 0 of one namespace to a reader in another one.
 struct Traffic {
+    threads: Workers,
     pair: Pair,
     load: Load,
     received: Arc<AtomicU64>,
-    over: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<Result<()>>>,
 }
 
 impl Traffic {
@@ -91,11 +83,10 @@ impl Traffic {
         let pair = Pair::new()?;
         guard(&pair.far)?;
         Ok(Box::new(Traffic {
+            threads: Workers::default(),
             pair,
             load,
             received: Arc::default(),
-            over: Arc::default(),
-            threads: Vec::new(),
         }))
     }
 }
@@ -109,38 +100,21 @@ impl Stage for Traffic {
         if name != "rps_cpus" {
             return Ok(false);
         }
-        self.pair.steer(&online()).map(|()| true)
+        self.pair.steer(&Cpus::online()).map(|()| true)
     }
 
     fn begin(&mut self) -> Result<()> {
-        let (load, over, received) = (self.load, self.over.clone(), self.received.clone());
+        let (load, over, received) = (self.load, self.threads.over(), self.received.clone());
         let reader = move || read(load, &over, &received);
-        self.threads.push(self.pair.far.spawn(reader));
-        let over = self.over.clone();
+        self.threads.add(self.pair.far.spawn(reader));
+        let over = self.threads.over();
         let sender = move || send(load, &over);
-        self.threads.push(self.pair.near.spawn(sender));
+        self.threads.add(self.pair.near.spawn(sender));
         Ok(())
     }
 
     fn turn(&mut self) -> Result<f64> {
-        if let Some(ended) = self.threads.iter().position(JoinHandle::is_finished) {
-            let ended = self.threads.remove(ended).join();
-            ended.expect("the thread does not panic")?;
-            return Err(Error::other("the load ended", "nobody told it to"));
-        }
-        let (start, before) = (Instant::now(), self.received.load(Ordering::Relaxed));
-        std::thread::sleep(Duration::from_secs(1));
-        let received = self.received.load(Ordering::Relaxed) - before;
-        Ok(received as f64 / start.elapsed().as_secs_f64() / 1000.0)
-    }
-}
-
-impl Drop for Traffic {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
+        Ok(self.threads.per_second(&self.received)? / 1000.0)
     }
 }
 

@@ -20,6 +20,7 @@ mod vm_maps;
 mod vm_reclaim;
 mod vm_thp;
 mod vm_writeback;
+mod workers;
 
 pub use self::load::run as run_load;
 use crate::network::{Scenario, Values};

@@ -6,9 +6,8 @@ use std::{
     process::Command,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -21,6 +20,7 @@ use bpftune_core::{
 use super::{
     control_group::MemoryGroup,
     disk::{self, slowest},
+    workers::Workers,
 };
 use crate::{
     Error, Result,
@@ -60,55 +60,44 @@ impl Holes {
     }
 }
 
-/// Threads that do something until this goes.
-#[derive(Default)]
-struct Threads {
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Threads {
-    /// Computes.
-    fn busy(&mut self) {
-        let stop = self.stop.clone();
-        self.threads.push(std::thread::spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
-                std::hint::spin_loop();
-            }
-        }));
-    }
-
-    /// Reads a file of holes over and over from there on, so many MiB a second at most, and counts them. Each page by
-    /// itself, as random reads fill memory: pages that are read ahead are larger, and freed by the thousand.
-    fn reads(&mut self, holes: &Holes, from: u64, rate: Option<f64>) -> Result<Arc<AtomicU64>> {
-        let file = File::open(holes.file.path()).map_err(Error::doing("cannot open a file"))?;
-        // SAFETY: posix_fadvise(2) takes numbers only.
-        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
-        let (stop, count, bytes) = (self.stop.clone(), Arc::new(AtomicU64::new(0)), holes.bytes);
-        let read = count.clone();
-        self.threads.push(std::thread::spawn(move || {
-            let (mut block, mut at, mut due) = (vec![0; MIB as usize], from, Instant::now());
-            while !stop.load(Ordering::Relaxed) && file.read_at(&mut block, at).is_ok() {
-                at = (at + MIB) % (bytes / MIB * MIB);
-                read.fetch_add(1, Ordering::Relaxed);
-                if let Some(rate) = rate {
-                    // What was missed is not made up for.
-                    due = (due + Duration::from_secs_f64(1.0 / rate)).max(Instant::now());
-                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
-                }
-            }
-        }));
-        Ok(count)
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
+/// Computes.
+fn busy(threads: &mut Workers) {
+    let over = threads.over();
+    threads.add(std::thread::spawn(move || {
+        while !over.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
         }
-    }
+        Ok(())
+    }));
+}
+
+/// Reads a file of holes over and over from there on, so many MiB a second at most, and counts them. Each page by
+/// itself, as random reads fill memory: pages that are read ahead are larger, and freed by the thousand.
+fn reads(
+    threads: &mut Workers,
+    holes: &Holes,
+    from: u64,
+    rate: Option<f64>,
+) -> Result<Arc<AtomicU64>> {
+    let file = File::open(holes.file.path()).map_err(Error::doing("cannot open a file"))?;
+    // SAFETY: posix_fadvise(2) takes numbers only.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
+    let (over, count, bytes) = (threads.over(), Arc::new(AtomicU64::new(0)), holes.bytes);
+    let read = count.clone();
+    threads.add(std::thread::spawn(move || {
+        let (mut block, mut at, mut due) = (vec![0; MIB as usize], from, Instant::now());
+        while !over.load(Ordering::Relaxed) && file.read_at(&mut block, at).is_ok() {
+            at = (at + MIB) % (bytes / MIB * MIB);
+            read.fetch_add(1, Ordering::Relaxed);
+            if let Some(rate) = rate {
+                // What was missed is not made up for.
+                due = (due + Duration::from_secs_f64(1.0 / rate)).max(Instant::now());
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+        }
+        Ok(())
+    }));
+    Ok(count)
 }
 
 /// Until memory is full.
@@ -152,7 +141,7 @@ const EVERY: Duration = Duration::from_millis(100);
 
 struct Serving {
     took: f64,
-    _threads: Threads,
+    _threads: Workers,
     _holes: Holes,
     _host: HostValues,
 }
@@ -219,14 +208,19 @@ impl Scenario for Requests {
     }
     fn stage(&self) -> Result<Box<dyn Stage>> {
         let (host, holes) = (host()?, Holes::new(1.25)?);
-        let mut filling = Threads::default();
-        let read = filling.reads(&holes, 0, None)?;
+        let mut filling = Workers::default();
+        let read = reads(&mut filling, &holes, 0, None)?;
         wait_until_full()?;
         drop(filling);
-        let mut threads = Threads::default();
-        threads.reads(&holes, read.load(Ordering::Relaxed) * MIB, Some(1000.0))?;
-        threads.busy();
-        threads.busy();
+        let mut threads = Workers::default();
+        reads(
+            &mut threads,
+            &holes,
+            read.load(Ordering::Relaxed) * MIB,
+            Some(1000.0),
+        )?;
+        busy(&mut threads);
+        busy(&mut threads);
         Ok(Box::new(Serving {
             took: 0.0,
             _threads: threads,
@@ -295,7 +289,7 @@ impl Scenario for AtItsLimit {
 
 struct Readers {
     read: Vec<Arc<AtomicU64>>,
-    _threads: Threads,
+    _threads: Workers,
     _holes: Holes,
     _host: HostValues,
 }
@@ -343,9 +337,9 @@ impl Scenario for NeverEnough {
     fn stage(&self) -> Result<Box<dyn Stage>> {
         let readers = 2 * std::thread::available_parallelism().map_or(1, usize::from) as u64;
         let (host, holes) = (host()?, Holes::new(2.0 * readers as f64)?);
-        let mut threads = Threads::default();
+        let mut threads = Workers::default();
         let part = holes.bytes / readers / MIB * MIB;
-        let read = (0..readers).map(|reader| threads.reads(&holes, reader * part, None));
+        let read = (0..readers).map(|reader| reads(&mut threads, &holes, reader * part, None));
         let read = read.collect::<Result<_>>()?;
         wait_until_full()?;
         Ok(Box::new(Readers {

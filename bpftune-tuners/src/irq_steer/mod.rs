@@ -18,7 +18,7 @@ mod rules;
 mod source;
 mod spread;
 
-use bpftune_core::{Result, engine::Registration};
+use bpftune_core::{Cpus, Result, engine::Registration};
 
 pub use self::{rules::IrqSteer, source::IrqSteerSource};
 
@@ -33,6 +33,6 @@ pub fn load() -> Result<Registration> {
     let places = places::of_host();
     Ok(Registration {
         source: Box::new(IrqSteerSource::new(places.clone())?),
-        tuner: Box::new(IrqSteer::new(places, places::online())),
+        tuner: Box::new(IrqSteer::new(places, Cpus::online())),
     })
 }

@@ -4,11 +4,6 @@ use std::{fs, path::Path};
 
 use bpftune_core::Cpus;
 
-/// All that are online.
-pub(super) fn online() -> Cpus {
-    Cpus::in_file(Path::new("/sys/devices/system/cpu/online"))
-}
-
 /// Each memory node's.
 pub(super) fn of_host() -> Vec<Cpus> {
     let files = |folder: &str, name: &str| Cpus::in_file(&Path::new(folder).join(name));
@@ -23,7 +18,7 @@ pub(super) fn of_host() -> Vec<Cpus> {
     let nodes = nodes
         .map(|entry| Cpus::in_file(&entry.path().join("cpulist")))
         .collect();
-    sharing(&online(), &apart, nodes)
+    sharing(&Cpus::online(), &apart, nodes)
 }
 
 /// Of all that are online, without those set apart, node by node; a kernel without nodes has one.
@@ -66,7 +61,7 @@ mod tests {
 
     #[test]
     fn this_host_has_places_of_processors_that_are_online() {
-        let online = online();
+        let online = Cpus::online();
         for place in of_host() {
             assert!(place.is_within(&online), "{place}");
         }

@@ -38,8 +38,8 @@ pub(super) fn one_sided(softirq: f64, idle: f64, spare: f64) -> bool {
 pub struct IrqSteer {
     places: Vec<Cpus>,
     online: Cpus,
-    /// All that are online, where every one of them shares work.
-    all: Option<Cpus>,
+    /// Whether every one that is online shares work.
+    all_share: bool,
     /// Interrupts that were moved once: it is tried, or refused, and not again.
     moved: HashSet<Knob>,
     /// Devices whose trial found no gain.
@@ -52,7 +52,7 @@ impl IrqSteer {
     pub fn new(places: Vec<Cpus>, online: Cpus) -> IrqSteer {
         let sharing: Cpus = places.iter().flat_map(Cpus::iter).collect();
         IrqSteer {
-            all: (sharing == online).then(|| online.clone()),
+            all_share: sharing == online,
             online,
             places,
             moved: HashSet::new(),
@@ -137,7 +137,8 @@ impl Tuner for IrqSteer {
             return Vec::new();
         }
         if signal.scenario == READ_ELSEWHERE {
-            let wish = follow::wish(signal, view, self.all.as_ref(), &self.useless);
+            let all = self.all_share.then_some(&self.online);
+            let wish = follow::wish(signal, view, all, &self.useless);
             return wish.into_iter().collect();
         }
         if signal.scenario != ONE_SIDED {

@@ -84,7 +84,7 @@ pub(crate) fn memory(bench: &Bench, part: &mut Part) -> io::Result<()> {
     let mut ours_ids = Named(Ours::new(&ids)?, OURS_IDS);
     let mut std_ids = Named(Std::new(&ids), STD_IDS);
     let sizes = bench.pick(
-        &[10 * MB, 1000 * MB, 8000 * MB][..],
+        &[10 * MB, 1000 * MB][..],
         &[10 * MB, 100 * MB, 1000 * MB, 4000 * MB, 8000 * MB],
     );
     let mut found: BTreeMap<usize, Samples> = BTreeMap::new();

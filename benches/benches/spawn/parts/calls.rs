@@ -61,7 +61,7 @@ fn count(bench: &Bench, kind: &str, count: usize, children: bool) -> io::Result<
 
 /// The difference of a long run and a short one, by spawn.
 fn each(bench: &Bench, kind: &str, children: bool) -> io::Result<BTreeMap<String, f64>> {
-    let (few, many) = (100, 500);
+    let (few, many) = bench.pick((50, 150), (100, 500));
     let short = count(bench, kind, few, children)?;
     let mut long = count(bench, kind, many, children)?;
     for (name, calls) in short {

@@ -109,7 +109,8 @@ fn measure(
 pub(crate) fn memory(bench: &Bench, part: &mut Part) -> io::Result<()> {
     let what = What::program(&bench.programs.exit());
     let mut callers = Vec::new();
-    for bytes in [10 * MB, 100 * MB, 1000 * MB, 8000 * MB] {
+    let sizes = [10 * MB, 100 * MB, 1000 * MB, 8000 * MB];
+    for &bytes in &sizes[..bench.pick(3, sizes.len())] {
         if available() < bytes + 1000 * MB {
             part.note(format!(
                 "a caller of {}: left out, memory is short",
