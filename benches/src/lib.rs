@@ -28,12 +28,14 @@ mod error;
 pub mod link;
 pub mod netns;
 pub mod network;
+pub mod processor;
 mod programs;
 pub mod result;
 pub mod scenario;
 pub mod svg;
 pub mod system;
 pub mod traffic;
+pub mod veth;
 
 pub use error::{Error, Result};
 

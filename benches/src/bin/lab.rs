@@ -10,9 +10,11 @@ use clap::{Parser, ValueEnum};
 use lab::{
     Error, Result, daemon,
     link::{Link, Shape},
+    processor::stay_on,
     result::{self, LAB, Recorder, Row},
     scenario::{Direction, LARGE, compare, daemon_first, next_connection, set_buffers},
     traffic::{Transfer, connections_per_second},
+    veth::Pair,
 };
 
 /// Runs a tuner's scenarios on real traffic in namespaces of their own and reports figure and goal.
@@ -146,15 +148,24 @@ fn tcp_buffer(args: &Args, recorder: &mut Recorder) -> Result<()> {
 }
 
 /// Pairs of turns, each with and without a daemon.
-const PAIRS: usize = 15;
+const PAIRS: usize = 100;
+/// Of connections, within a turn.
+const TURN: Duration = Duration::from_millis(500);
+/// Before each turn, so that it does not meet the end of what was before: a daemon's start or end.
+const SETTLED: Duration = Duration::from_millis(300);
 
 /// Short connections one after the other, bound by the processor: with a daemon that is not confined, every tuner on, and
-/// without one, turn about.
+/// without one, turn about. Through the kernel alone and on one processor, for that is what a connection costs: the threads of
+/// the emulated link, and where the scheduler puts each, would be noise several times as large.
 fn connections(part: &mut result::Part, bpftune: &Path) -> Result<()> {
-    let link = Link::new(Shape::new(Duration::ZERO))?;
+    let pair = Pair::new()?;
     let measure = || {
-        let (to, length) = (link.addr_b().into(), Duration::from_secs(2));
-        connections_per_second(&link.a, &link.b, to, length)
+        std::thread::sleep(SETTLED);
+        let turn = || {
+            stay_on(0)?;
+            connections_per_second(&pair.near, &pair.far, Pair::FAR.into(), TURN)
+        };
+        std::thread::scope(|scope| scope.spawn(turn).join().expect("a turn does not panic"))
     };
     let on = || -> Result<(f64, Vec<String>, u64)> {
         let daemon = daemon::Daemon::start(bpftune, &[], &[])?;
@@ -166,14 +177,14 @@ fn connections(part: &mut result::Part, bpftune: &Path) -> Result<()> {
     };
     measure()?;
     let (mut with, mut without, mut tuners, mut changes) = (vec![], vec![], vec![], 0);
-    for pair in 0..PAIRS {
+    for turn in 0..PAIRS {
         // What drifts hits both alike.
-        if pair % 2 == 1 {
+        if turn % 2 == 1 {
             without.push(measure()?);
         }
         let (rate, names, changed) = on()?;
         with.push(rate);
-        if pair % 2 == 0 {
+        if turn % 2 == 0 {
             without.push(measure()?);
         }
         tuners = names;

@@ -7,16 +7,15 @@ use std::{
 };
 
 use nix::{
-    sched::{CpuSet, sched_setaffinity},
     sys::socket::{
         AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket,
         sockopt::{RcvBufForce, ReuseAddr},
     },
-    unistd::{Pid, write},
+    unistd::write,
 };
 
 use super::{Scenario, Stage, Values, host::HostValues, rest_of_second};
-use crate::{Error, Result, link::open_ethernet, netns::Netns};
+use crate::{Error, Result, link::open_ethernet, netns::Netns, processor::stay_on};
 
 /// 4,000 broadcasts in a row each second, written by processor 0 into a device whose packets processor 1 is to handle
 /// (RPS). It hands each out to 16 receivers, and has a queue of 1,000, the kernel's own.
@@ -194,7 +193,7 @@ struct OneFlowStage {
 impl OneFlowStage {
     /// How many packets of the others were sent.
     fn send(&self) -> Result<usize> {
-        run_on_first()?;
+        stay_on(0)?;
         let one = frame(2, Burst::PORT);
         let (start, mut sent) = (Instant::now(), 0);
         while start.elapsed() < OneFlow::SENDS {
@@ -243,21 +242,12 @@ fn receiver(port: u16, room: usize) -> nix::Result<UdpSocket> {
 
 impl BurstStage {
     fn send(&self) -> Result<()> {
-        run_on_first()?;
+        stay_on(0)?;
         for _ in 0..Burst::PACKETS {
             write(&self.frames, &self.frame).map_err(Error::doing("cannot write a frame"))?;
         }
         Ok(())
     }
-}
-
-/// Callers are threads of their own, so that no other one stays on that processor.
-fn run_on_first() -> Result<()> {
-    let mut first = CpuSet::new();
-    first
-        .set(0)
-        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &first))
-        .map_err(Error::doing("cannot run on processor 0"))
 }
 
 /// A UDP packet from a neighbour, by its last octet, to all.

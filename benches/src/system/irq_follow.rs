@@ -14,14 +14,15 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use super::{
     THROUGHPUT,
-    irq_steer::{TUNER, needs, stay_on},
-    veth::{Pair, write_queue},
+    irq_steer::{TUNER, needs},
     workers::Workers,
 };
 use crate::{
     Error, Result,
     netns::Netns,
     network::{HostValues, Kind, Scenario, Stage, Values},
+    processor::stay_on,
+    veth::{Pair, write_queue},
 };
 
 const PORT: u16 = 9;

@@ -11,18 +11,16 @@ use std::{
 };
 
 use bpftune_core::Cpus;
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    sys::socket::{setsockopt, sockopt::RcvBufForce},
-    unistd::Pid,
-};
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 
-use super::{THROUGHPUT, veth::Pair, workers::Workers};
+use super::{THROUGHPUT, workers::Workers};
 use crate::{
     Error, Result,
     netns::Netns,
     network::{Kind, Scenario, Stage, Values},
+    processor::stay_on,
     programs,
+    veth::Pair,
 };
 
 pub(super) const TUNER: &str = "irq-steer";
@@ -51,14 +49,6 @@ fn guard(netns: &Netns) -> Result<()> {
     }
     rules.push_str("}\n}\n");
     programs::nft(netns, &rules)
-}
-
-/// Has the calling thread run on this processor only.
-pub(super) fn stay_on(cpu: usize) -> Result<()> {
-    let mut one = CpuSet::new();
-    one.set(cpu)
-        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &one))
-        .map_err(Error::doing(format!("cannot run on processor {cpu}")))
 }
 
 /// What the load is.

@@ -10,10 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    sched::{CpuSet, sched_setaffinity},
-    unistd::{Pid, fork},
-};
+use nix::unistd::fork;
+
+use crate::processor::stay_on;
 
 /// Runs the load that these words ask for; its figure.
 #[must_use]
@@ -135,10 +134,8 @@ fn pairs(last: Duration) -> Option<f64> {
 
 /// How often a byte went there and back.
 fn pair(processor: usize, last: Duration) -> std::io::Result<u64> {
-    let mut one = CpuSet::new();
-    one.set(processor)?;
     // The thread that answers inherits it.
-    sched_setaffinity(Pid::from_raw(0), &one)?;
+    stay_on(processor).map_err(std::io::Error::other)?;
     let (mut asked, mut ask) = std::io::pipe()?;
     let (mut answered, mut answer) = std::io::pipe()?;
     let other = std::thread::spawn(move || {

@@ -15,7 +15,6 @@ mod mixed;
 mod pid_ns;
 mod proc_limits;
 mod slow_disk;
-mod veth;
 mod vm_maps;
 mod vm_reclaim;
 mod vm_thp;

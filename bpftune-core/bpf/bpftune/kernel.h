@@ -202,6 +202,7 @@ struct proto {
 struct sock_common {
 	struct proto *skc_prot;
 	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
 	__be16 skc_dport;
 	__u16 skc_num;
 	unsigned short skc_family;
@@ -301,6 +302,9 @@ struct tcp_sock {
 	__u32 rate_delivered;
 	__u32 rate_interval_us;
 	struct minmax rtt_min;
+	__u64 bytes_acked;
+	__u32 data_segs_out;
+	__u32 total_retrans;
 	__u64 tcp_mstamp;
 	__u32 copied_seq;
 	__u32 rcv_wnd;

@@ -1,8 +1,8 @@
 //! `tcp-conn`: the congestion control that suits the path, for each remote network.
 //!
 //! The kernel has one default for all paths. One that takes each loss for congestion starves on a path that loses
-//! packets for other reasons. A sockops program measures connections as they end, for each remote /24 or /64, and where
-//! those lose packets it tries what else the kernel offers and keeps to the best. The default itself is never written.
+//! packets for other reasons. One program measures connections as they end, for each remote /24 or /64; where those lose
+//! packets, another (sockops) tries what else the kernel offers and keeps to the best. The default itself is never written.
 
 mod rules;
 mod source;

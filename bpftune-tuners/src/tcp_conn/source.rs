@@ -16,7 +16,15 @@ use libbpf_rs::{MapCore, MapFlags};
 
 use super::rules::CHOICE;
 
-const SCENARIOS: Scenarios = &[(1, CHOICE)];
+const SCENARIOS: Scenarios = &[(1, CHOICE), (2, TURNED)];
+
+/// A remote network has begun to lose what it is sent, or no longer does: the program's word to this source alone.
+const TURNED: &str = "turned";
+
+/// The program that the kernel asks several times for each connection: attached while there is something to choose.
+const CHOOSER: &str = "choose_algorithm";
+/// `CALM` of the BPF program, of 65536 segments.
+const CALM: f64 = 82.0 / 65536.0;
 
 /// What is worth trying, the best known first, and whether it stands on ECN. Others have a purpose of their own.
 const CANDIDATES: [(&str, bool); 4] = [
@@ -40,6 +48,8 @@ pub struct TcpConnSource {
     names: Vec<&'static str>,
     /// Namespaces that the program was told of.
     places: BTreeMap<NetnsCookie, u32>,
+    /// Whether it may choose at all.
+    acts: bool,
 }
 
 /// Those of the candidates that this kernel has at hand, as far as there are arms.
@@ -62,7 +72,7 @@ fn failed(source: libbpf_rs::Error) -> Error {
 impl TcpConnSource {
     pub(super) fn new() -> Result<TcpConnSource> {
         let object = include_bytes!(concat!(env!("OUT_DIR"), "/tcp_conn.bpf.o"));
-        let feed = Feed::load(super::NAME, object, SCENARIOS)?;
+        let feed = Feed::load_detached(super::NAME, object, SCENARIOS, &[CHOOSER])?;
         let offered = offered(&fs::read_to_string(AVAILABLE).unwrap_or_default());
         if let Some(algorithms) = feed.hooks().map("algorithms") {
             for (at, (name, needs_ecn)) in offered.iter().enumerate() {
@@ -80,8 +90,32 @@ impl TcpConnSource {
         Ok(TcpConnSource {
             names: names.collect(),
             places: BTreeMap::new(),
+            acts: false,
             feed,
         })
+    }
+
+    /// What is known of each remote network.
+    fn remotes(&self) -> Vec<(NetnsCookie, Choice)> {
+        let Some(remotes) = self.feed.hooks().map("remotes") else {
+            return Vec::new();
+        };
+        let known = remotes.keys().filter_map(|key| {
+            let remote = remotes.lookup(&key, MapFlags::ANY).ok()??;
+            let netns = NetnsCookie(Fields(&key).u64(0)?);
+            // An event has one number more.
+            Some((
+                netns,
+                Choice::parse(&[&key[..], &remote, &[0; 4]].concat())?,
+            ))
+        });
+        known.collect()
+    }
+
+    /// Has connections asked about where there is anything to choose for one of them, and only there.
+    fn attach_as_needed(&mut self) {
+        let needed = self.acts && self.remotes().iter().any(|(_, choice)| !choice.is_calm());
+        self.feed.switch(&[CHOOSER], needed);
     }
 
     fn set_control(&self, acts: bool, confined: bool) -> Result<()> {
@@ -173,6 +207,11 @@ impl Choice {
 }
 
 impl Choice {
+    /// Whether nothing is to be chosen.
+    fn is_calm(&self) -> bool {
+        self.lost < CALM && self.best == 0
+    }
+
     /// Whether anything but the default was ever given.
     fn is_choice(&self) -> bool {
         self.arms[1..].iter().any(|arm| arm.tried > 0)
@@ -243,6 +282,10 @@ impl Source for TcpConnSource {
             let Some(choice) = Choice::parse(&body) else {
                 continue;
             };
+            if scenario == TURNED {
+                self.attach_as_needed();
+                continue;
+            }
             let place = namespaces.place(head.netns());
             tracing::info!("{}", choice.sentence(&place, &self.names));
             out.push(signal(scenario, &head, &choice));
@@ -259,19 +302,8 @@ impl Source for TcpConnSource {
     }
 
     fn chosen(&self) -> Vec<Chosen> {
-        let Some(remotes) = self.feed.hooks().map("remotes") else {
-            return Vec::new();
-        };
-        let mut found: Vec<_> = remotes
-            .keys()
-            .filter_map(|key| {
-                let remote = remotes.lookup(&key, MapFlags::ANY).ok()??;
-                let netns = NetnsCookie(Fields(&key).u64(0)?);
-                // An event has one number more.
-                let choice = Choice::parse(&[&key[..], &remote, &[0; 4]].concat())?;
-                choice.is_choice().then_some((netns, choice))
-            })
-            .collect();
+        let mut found = self.remotes();
+        found.retain(|(_, choice)| choice.is_choice());
         found.sort_by_key(|(_, choice)| std::cmp::Reverse(choice.connections));
         found.truncate(MOST_TOLD);
         let told = found.iter();
@@ -285,7 +317,10 @@ impl Source for TcpConnSource {
         let only = reach.only.iter().flatten().map(|place| (*place, 1));
         let except = reach.except.iter().map(|place| (*place, 2));
         self.set_places(only.chain(except).collect())?;
-        self.set_control(reach.acts, reach.only.is_some())
+        self.set_control(reach.acts, reach.only.is_some())?;
+        self.acts = reach.acts;
+        self.attach_as_needed();
+        Ok(())
     }
 
     fn map_bytes(&self) -> u64 {

@@ -9,6 +9,11 @@
  * others is tried twice, and the best of them is chosen for new connections, with
  * one in EXPLORE that tries again. Where nothing is lost, nothing is tried.
  *
+ * To measure costs a run of a program for a connection. To choose is dear: the
+ * kernel asks a sockops program nine times or more for each connection. So that one is
+ * attached only while there is a remote with something to choose; user space is
+ * told when that begins or ends.
+ *
  * Sockets whose application (or route) chose an algorithm are left alone.
  */
 #include "bpftune/kernel.h"
@@ -23,6 +28,7 @@
 char LICENSE[] SEC("license") = "GPL";
 
 #define INTERVAL_NS 1000000000ULL
+#define TURNED_NS 1000000ULL
 /* The namespace's own, and three others. */
 #define ARMS 4
 /* Of 65536 segments: half of a hundredth, from which on others are tried; and below which they are forgotten. */
@@ -38,6 +44,8 @@ char LICENSE[] SEC("license") = "GPL";
 
 enum scenario {
 	CHOICE = 1,
+	/* A remote has begun to lose what it is sent, or no longer does. */
+	TURNED = 2,
 };
 
 struct algorithm {
@@ -70,7 +78,7 @@ struct remote {
 	__u32 lost;
 	__u32 best;
 	__u32 connections;
-	__u32 measured;
+	__u32 pad;
 };
 
 struct control {
@@ -131,32 +139,28 @@ static __always_inline bool may_act(__u64 cookie)
 	return now->confined ? place && *place == 1 : !place || *place != 2;
 }
 
-/* false: the connection does not leave the host. */
-static __always_inline bool remote_of(struct bpf_sock_ops *ctx, struct remote_key *key)
+/* false: the connection does not leave the host. Addresses are as on the wire. */
+static __always_inline bool remote_v4(struct remote_key *key, __u32 remote, __u32 local)
 {
-	__u32 v4;
+	__u32 v4 = bpf_ntohl(remote);
 
-	key->netns_cookie = bpf_get_netns_cookie(ctx);
 	key->family = AF_INET;
-	if (ctx->family == AF_INET6) {
-		__u32 high = ctx->remote_ip6[0], low = ctx->remote_ip6[1];
-		__u32 third = ctx->remote_ip6[2], fourth = ctx->remote_ip6[3];
-
-		if (high || low) {
-			key->family = AF_INET6;
-			key->prefix = (__u64)bpf_ntohl(high) << 32 | bpf_ntohl(low);
-			return true;
-		}
-		if (third != bpf_htonl(0xffff))
-			return false;
-		v4 = bpf_ntohl(fourth);
-	} else {
-		if (ctx->remote_ip4 == ctx->local_ip4)
-			return false;
-		v4 = bpf_ntohl(ctx->remote_ip4);
-	}
 	key->prefix = v4 >> 8;
-	return v4 >> 24 != 127;
+	return remote != local && v4 >> 24 != 127;
+}
+
+static __always_inline bool remote_v6(struct remote_key *key, const __u32 remote[4], __u32 local_v4)
+{
+	if (!remote[0] && !remote[1])
+		return remote[2] == bpf_htonl(0xffff) && remote_v4(key, remote[3], local_v4);
+	key->family = AF_INET6;
+	key->prefix = (__u64)bpf_ntohl(remote[0]) << 32 | bpf_ntohl(remote[1]);
+	return true;
+}
+
+static __always_inline bool calm(const struct remote *remote)
+{
+	return remote->lost < CALM && !remote->best;
 }
 
 static __always_inline bool same_name(const char *a, const char *b)
@@ -214,25 +218,21 @@ static __noinline __u32 choose(struct remote *remote, struct bpf_sock_ops *ctx, 
 
 static __noinline int established(struct bpf_sock_ops *ctx)
 {
-	struct remote_key key = {};
+	struct remote_key key = { .netns_cookie = bpf_get_netns_cookie(ctx) };
+	__u32 local = ctx->local_ip4;
 
-	if (!remote_of(ctx, &key))
+	if (ctx->family == AF_INET6) {
+		__u32 remote[4] = { ctx->remote_ip6[0], ctx->remote_ip6[1], ctx->remote_ip6[2], ctx->remote_ip6[3] };
+
+		if (!remote_v6(&key, remote, local))
+			return 0;
+	} else if (!remote_v4(&key, ctx->remote_ip4, local)) {
 		return 0;
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	}
 	struct remote *remote = bpf_map_lookup_elem(&remotes, &key);
 
-	if (!remote) {
-		struct remote first = { .connections = 1, .arms[0].tried = 1 };
-
-		bpf_map_update_elem(&remotes, &key, &first, BPF_NOEXIST);
+	if (!remote || calm(remote))
 		return 0;
-	}
-	remote->connections++;
-	/* The common way: nothing was lost. */
-	if (remote->lost < CALM && !remote->best) {
-		remote->arms[0].tried++;
-		return 0;
-	}
 	struct bpf_sock *bpf_sk = ctx->sk;
 
 	if (!bpf_sk || !may_act(key.netns_cookie))
@@ -261,9 +261,10 @@ static __noinline int established(struct bpf_sock_ops *ctx)
 	__u32 at = chosen & (ARMS - 1);
 	struct arm *arm = &remote->arms[chosen & (ARMS - 1)];
 
-	arm->tried++;
+	/* The first one's are counted as they end. */
 	if (!chosen)
 		return 0;
+	arm->tried++;
 	struct algorithm *algorithm = bpf_map_lookup_elem(&algorithms, &at);
 
 	if (!algorithm || !algorithm->length)
@@ -276,9 +277,10 @@ static __noinline int established(struct bpf_sock_ops *ctx)
 	return 0;
 }
 
-static __always_inline void tell(const struct remote_key *key, const struct remote *remote, __u32 before)
+static __always_inline void tell(__u32 scenario, __u64 interval_ns, const struct remote_key *key,
+				 const struct remote *remote, __u32 before)
 {
-	__u32 count = pass_gate(key->netns_cookie, CHOICE, 0, INTERVAL_NS);
+	__u32 count = pass_gate(key->netns_cookie, scenario, 0, interval_ns);
 
 	if (!count)
 		return;
@@ -286,7 +288,7 @@ static __always_inline void tell(const struct remote_key *key, const struct remo
 
 	if (!e)
 		return;
-	e->head.scenario = CHOICE;
+	e->head.scenario = scenario;
 	e->head.count = count;
 	e->head.netns_cookie = key->netns_cookie;
 	e->key = *key;
@@ -318,33 +320,45 @@ static __always_inline __u64 smoothed(__u64 old, __u64 now, bool first)
 	return first ? now : old - old / 4 + now / 4;
 }
 
-static __noinline int ended(struct bpf_sock_ops *ctx)
+static __noinline int ended(struct tcp_sock *tp)
 {
-	__u64 bytes = ctx->bytes_acked;
-	__u32 segments = ctx->data_segs_out;
+	const struct sock *sk = (struct sock *)tp;
+	__u64 bytes = tp->bytes_acked;
+	__u32 segments = tp->data_segs_out;
 
 	if (bytes < BYTES_LEAST || segments < SEGMENTS_LEAST)
 		return 0;
-	struct remote_key key = {};
+	struct net *net = sk->__sk_common.skc_net.net;
+	struct remote_key key = { .netns_cookie = net->net_cookie };
+	__u32 local = sk->__sk_common.skc_rcv_saddr;
 
-	if (!remote_of(ctx, &key))
+	if (sk->__sk_common.skc_family == AF_INET6) {
+		__u32 to[4];
+
+		bpf_probe_read_kernel(to, sizeof(to), &sk->__sk_common.skc_v6_daddr);
+		if (!remote_v6(&key, to, local))
+			return 0;
+	} else if (!remote_v4(&key, sk->__sk_common.skc_daddr, local)) {
 		return 0;
+	}
 	struct remote *remote = bpf_map_lookup_elem(&remotes, &key);
-	struct bpf_sock *bpf_sk = ctx->sk;
+	bool first = !remote;
 
-	if (!remote || !bpf_sk)
-		return 0;
-	struct tcp_sock *tp = bpf_skc_to_tcp_sock(bpf_sk);
+	if (first) {
+		struct remote new = {};
 
-	if (!tp)
-		return 0;
-	__u64 lost = (__u64)ctx->total_retrans * 65536 / segments;
+		bpf_map_update_elem(&remotes, &key, &new, BPF_NOEXIST);
+		remote = bpf_map_lookup_elem(&remotes, &key);
+		if (!remote)
+			return 0;
+	}
+	bool was_calm = calm(remote);
+	__u64 lost = (__u64)tp->total_retrans * 65536 / segments;
 
-	remote->lost = smoothed(remote->lost, lost < 65536 ? lost : 65536, !remote->measured);
-	remote->measured++;
+	remote->lost = smoothed(remote->lost, lost < 65536 ? lost : 65536, first);
+	remote->connections++;
 
 	/* Which one was it? */
-	struct net *net = ((struct sock *)tp)->__sk_common.skc_net.net;
 	const struct tcp_congestion_ops *own = net->ipv4.tcp_congestion_control;
 	const struct tcp_congestion_ops *has = tp->inet_conn.icsk_ca_ops;
 	__u32 which = 0;
@@ -362,55 +376,55 @@ static __noinline int ended(struct bpf_sock_ops *ctx)
 			if (algorithm && algorithm->length && same_name(algorithm->name, (const char *)name))
 				which = i;
 		}
-		if (!which)
-			return 0;
 	}
-	__u64 busy = (__u64)tp->chrono_stat[0] + tp->chrono_stat[1] + tp->chrono_stat[2] + 1;
-
-	if (BPF_CORE_READ_BITFIELD(tp, chrono_type))
-		busy += (__u32)((__u32)bpf_jiffies64() - tp->chrono_start);
-	/* Sixteenths of the minimum that the round trip stands above it: at most twice the minimum. */
-	__u32 rtt = ctx->srtt_us >> 3, least = ctx->rtt_min;
-	__u64 excess = least && rtt > least ? (__u64)(rtt - least) * 16 / least : 0;
-
-	if (excess > 32)
-		excess = 32;
 	struct arm *arm = &remote->arms[which & (ARMS - 1)];
-
-	arm->score = smoothed(arm->score, bytes * 64 / (64 + excess) / busy, !arm->measured);
-	arm->measured++;
 	__u32 before = remote->best;
 	__u32 best = before;
 
-	if (remote->lost >= LOSSY)
-		best = best_of(remote);
-	else if (remote->lost < CALM)
-		best = 0;
-	if (best != before) {
-		remote->best = best;
-		tell(&key, remote, before);
+	/* Not where an application has chosen something else. */
+	if (has == own || which) {
+		__u64 busy = (__u64)tp->chrono_stat[0] + tp->chrono_stat[1] + tp->chrono_stat[2] + 1;
+
+		if (BPF_CORE_READ_BITFIELD(tp, chrono_type))
+			busy += (__u32)((__u32)bpf_jiffies64() - tp->chrono_start);
+		/* Sixteenths of the minimum that the round trip stands above it: at most twice the minimum. */
+		__u32 rtt = tp->srtt_us >> 3, least = tp->rtt_min.s[0].v;
+		__u64 excess = least && rtt > least ? (__u64)(rtt - least) * 16 / least : 0;
+
+		if (excess > 32)
+			excess = 32;
+		arm->score = smoothed(arm->score, bytes * 64 / (64 + excess) / busy, !arm->measured);
+		arm->measured++;
+		if (!which)
+			arm->tried++;
+		if (remote->lost >= LOSSY)
+			best = best_of(remote);
+		else if (remote->lost < CALM)
+			best = 0;
 	}
+	remote->best = best;
+	if (was_calm != calm(remote))
+		tell(TURNED, TURNED_NS, &key, remote, before);
+	if (best != before)
+		tell(CHOICE, INTERVAL_NS, &key, remote, before);
+	return 0;
+}
+
+/* Once for each socket, when nothing more can happen to its connection. */
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(connection_ended, struct sock *sk)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	if (tp)
+		ended(tp);
 	return 0;
 }
 
 SEC("sockops")
-int connections(struct bpf_sock_ops *ctx)
+int choose_algorithm(struct bpf_sock_ops *ctx)
 {
-	switch (ctx->op) {
-	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
-	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+	if (ctx->op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB || ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 		established(ctx);
-		break;
-	case BPF_SOCK_OPS_STATE_CB: {
-		__u32 from = ctx->args[0], to = ctx->args[1];
-
-		/* All that was written has been acknowledged, or never will be. */
-		if (to == TCP_FIN_WAIT2 ||
-		    (to == TCP_CLOSE && (from == TCP_ESTABLISHED || from == TCP_FIN_WAIT1 ||
-					 from == TCP_CLOSE_WAIT || from == TCP_LAST_ACK)))
-			ended(ctx);
-		break;
-	}
-	}
 	return 1;
 }

@@ -7,18 +7,26 @@ use bpftune_core::Cpus;
 use crate::{Error, Result, netns::Netns};
 
 /// The pair. Devices go with their namespaces.
-pub(super) struct Pair {
-    pub(super) near: Netns,
-    pub(super) far: Netns,
+pub struct Pair {
+    /// One of them.
+    pub near: Netns,
+    /// The other one.
+    pub far: Netns,
 }
 
 impl Pair {
     /// The device in each of them.
-    pub(super) const DEVICE: &str = "veth0";
-    pub(super) const NEAR: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
-    pub(super) const FAR: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 2);
+    pub const DEVICE: &str = "veth0";
+    /// Address of the near one.
+    pub const NEAR: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
+    /// Address of the far one.
+    pub const FAR: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 2);
 
-    pub(super) fn new() -> Result<Pair> {
+    /// Makes them.
+    ///
+    /// # Errors
+    /// Without CAP_SYS_ADMIN and CAP_NET_ADMIN, or ip(8).
+    pub fn new() -> Result<Pair> {
         let pair = Pair {
             near: Netns::new()?,
             far: Netns::new()?,
@@ -50,13 +58,19 @@ impl Pair {
     }
 
     /// Has packets that arrive in the far namespace handled by these processors.
-    pub(super) fn steer(&self, to: &Cpus) -> Result<()> {
+    ///
+    /// # Errors
+    /// As [`write_queue`].
+    pub fn steer(&self, to: &Cpus) -> Result<()> {
         write_queue(&self.far, "rps_cpus", &to.mask())
     }
 }
 
 /// Writes a file of the device's receive queue in one of the namespaces.
-pub(super) fn write_queue(netns: &Netns, name: &str, value: &str) -> Result<()> {
+///
+/// # Errors
+/// Where the kernel refuses the value, or has no such file.
+pub fn write_queue(netns: &Netns, name: &str, value: &str) -> Result<()> {
     let file = format!("/sys/class/net/{}/queues/rx-0/{name}", Pair::DEVICE);
     let script = format!("mount -t sysfs none /sys && echo {value} >{file}");
     let mut unshare = netns.command("unshare");
@@ -64,7 +78,7 @@ pub(super) fn write_queue(netns: &Netns, name: &str, value: &str) -> Result<()> 
 }
 
 /// Runs a command to its end.
-pub(super) fn done(command: &mut Command) -> Result<()> {
+fn done(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let status = command
         .status()
