@@ -98,11 +98,21 @@ fn transfers(link: &Link, most: usize, over: impl Fn() -> bool) {
     }
 }
 
+/// Whether a sockops program of the daemon's is attached: the kernel runs it several times for every connection.
+fn asks_connections(daemon: &Daemon) -> bool {
+    const SOCK_OPS: &str = "attach_type:\t3\n";
+    let infos = std::fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid())).unwrap();
+    let mut texts = infos
+        .flatten()
+        .filter_map(|info| std::fs::read_to_string(info.path()).ok());
+    texts.any(|text| text.contains("link_type:\tcgroup") && text.contains(SOCK_OPS))
+}
+
 #[test]
 fn congestion_control_is_chosen_where_that_is_allowed() {
     need_root!();
     let shape = Shape::new(Duration::from_millis(10)).rate(50_000_000);
-    let link = Link::asymmetric(shape.clone().loss(0.05), shape).unwrap();
+    let link = Link::asymmetric(shape.clone().loss(0.05), shape.clone()).unwrap();
     let control = "net.ipv4.tcp_congestion_control";
     if link.a.set_sysctl(control, "reno").is_err() {
         eprintln!("SKIP: this kernel has no reno to begin with");
@@ -115,9 +125,12 @@ fn congestion_control_is_chosen_where_that_is_allowed() {
     let advises = Daemon::start(&binary().unwrap(), &[&link.a], &["--mode", "advise"]).unwrap();
     transfers(&link, 6, || chosen(&advises));
     assert!(!chosen(&advises), "it only measures");
+    assert!(!asks_connections(&advises));
     drop(advises);
     let acts = Daemon::start(&binary().unwrap(), &[&link.a], &[]).unwrap();
+    assert!(!asks_connections(&acts), "nothing is lost yet");
     transfers(&link, 20, || chosen(&acts));
+    assert!(asks_connections(&acts));
     until("another algorithm is chosen", || chosen(&acts));
     let status = acts.status().unwrap();
     let tuners = status["tuners"].as_array().unwrap();
@@ -136,6 +149,11 @@ fn congestion_control_is_chosen_where_that_is_allowed() {
         "reno",
         "the default is never written"
     );
+    // A queue that nothing overflows.
+    let calm = shape.queue(16 << 20);
+    link.reshape(calm.clone(), calm);
+    transfers(&link, 40, || !asks_connections(&acts));
+    assert!(!asks_connections(&acts), "nothing is lost any more");
 }
 
 /// A namespace with one local port, which is taken: the next connection finds none.

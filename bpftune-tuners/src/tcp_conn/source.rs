@@ -16,10 +16,11 @@ use libbpf_rs::{MapCore, MapFlags};
 
 use super::rules::CHOICE;
 
-const SCENARIOS: Scenarios = &[(1, CHOICE), (2, TURNED)];
+const SCENARIOS: Scenarios = &[(1, CHOICE), (2, LOSSES), (3, CALMED)];
 
-/// A remote network has begun to lose what it is sent, or no longer does: the program's word to this source alone.
-const TURNED: &str = "turned";
+/// A remote network loses what it is sent, or no longer does: the program's words to this source alone.
+const LOSSES: &str = "losses";
+const CALMED: &str = "calmed";
 
 /// The program that the kernel asks several times for each connection: attached while there is something to choose.
 const CHOOSER: &str = "choose_algorithm";
@@ -48,8 +49,9 @@ pub struct TcpConnSource {
     names: Vec<&'static str>,
     /// Namespaces that the program was told of.
     places: BTreeMap<NetnsCookie, u32>,
-    /// Whether it may choose at all.
+    /// Whether it may choose at all, and whether it is attached to.
     acts: bool,
+    chooses: bool,
 }
 
 /// Those of the candidates that this kernel has at hand, as far as there are arms.
@@ -91,6 +93,7 @@ impl TcpConnSource {
             names: names.collect(),
             places: BTreeMap::new(),
             acts: false,
+            chooses: false,
             feed,
         })
     }
@@ -114,8 +117,8 @@ impl TcpConnSource {
 
     /// Has connections asked about where there is anything to choose for one of them, and only there.
     fn attach_as_needed(&mut self) {
-        let needed = self.acts && self.remotes().iter().any(|(_, choice)| !choice.is_calm());
-        self.feed.switch(&[CHOOSER], needed);
+        self.chooses = self.acts && self.remotes().iter().any(|(_, choice)| !choice.is_calm());
+        self.feed.switch(&[CHOOSER], self.chooses);
     }
 
     fn set_control(&self, acts: bool, confined: bool) -> Result<()> {
@@ -282,8 +285,10 @@ impl Source for TcpConnSource {
             let Some(choice) = Choice::parse(&body) else {
                 continue;
             };
-            if scenario == TURNED {
-                self.attach_as_needed();
+            if scenario != CHOICE {
+                if self.chooses != (scenario == LOSSES) {
+                    self.attach_as_needed();
+                }
                 continue;
             }
             let place = namespaces.place(head.netns());

@@ -11,8 +11,8 @@
  *
  * To measure costs a run of a program for a connection. To choose is dear: the
  * kernel asks a sockops program nine times or more for each connection. So that one is
- * attached only while there is a remote with something to choose; user space is
- * told when that begins or ends.
+ * attached only while there is a remote with something to choose, as user space is
+ * told.
  *
  * Sockets whose application (or route) chose an algorithm are left alone.
  */
@@ -28,7 +28,7 @@
 char LICENSE[] SEC("license") = "GPL";
 
 #define INTERVAL_NS 1000000000ULL
-#define TURNED_NS 1000000ULL
+#define CALMED_NS 1000000ULL
 /* The namespace's own, and three others. */
 #define ARMS 4
 /* Of 65536 segments: half of a hundredth, from which on others are tried; and below which they are forgotten. */
@@ -44,8 +44,10 @@ char LICENSE[] SEC("license") = "GPL";
 
 enum scenario {
 	CHOICE = 1,
-	/* A remote has begun to lose what it is sent, or no longer does. */
-	TURNED = 2,
+	/* A remote loses what it is sent: said again and again, for one may be swallowed. */
+	LOSSES = 2,
+	/* It no longer does: said once. */
+	CALMED = 3,
 };
 
 struct algorithm {
@@ -403,8 +405,10 @@ static __noinline int ended(struct tcp_sock *tp)
 			best = 0;
 	}
 	remote->best = best;
-	if (was_calm != calm(remote))
-		tell(TURNED, TURNED_NS, &key, remote, before);
+	if (!calm(remote))
+		tell(LOSSES, INTERVAL_NS, &key, remote, before);
+	else if (!was_calm)
+		tell(CALMED, CALMED_NS, &key, remote, before);
 	if (best != before)
 		tell(CHOICE, INTERVAL_NS, &key, remote, before);
 	return 0;
