@@ -119,9 +119,8 @@ fn source(package: &Path) -> Result<PathBuf> {
         )?;
         write(&stamp, version)?;
     }
-    apply(&tree, &home)?;
+    let touched = apply(&tree, &home)?;
     let unpacked = modified(&stamp)?;
-    let touched = read(&home.join("touched"))?;
     match edited(&tree, &tree, unpacked, &touched)? {
         Some(file) => Err(format!(
             "{} was edited by hand, and no patch has it: this kernel would be built nowhere else. Put it into a patch, \
@@ -140,7 +139,12 @@ fn modified(path: &Path) -> Result<SystemTime> {
 }
 
 /// A file of the tree that is newer than its unpacking, other than those that the patches touch. The objects lie elsewhere.
-fn edited(tree: &Path, dir: &Path, unpacked: SystemTime, touched: &str) -> Result<Option<PathBuf>> {
+fn edited(
+    tree: &Path,
+    dir: &Path,
+    unpacked: SystemTime,
+    touched: &BTreeSet<String>,
+) -> Result<Option<PathBuf>> {
     let failed = |error| format!("{}: {error}", dir.display());
     for entry in fs::read_dir(dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -151,7 +155,7 @@ fn edited(tree: &Path, dir: &Path, unpacked: SystemTime, touched: &str) -> Resul
             }
         } else if modified(&path)? > unpacked {
             let name = path.strip_prefix(tree).unwrap_or(&path);
-            if !touched.lines().any(|line| Path::new(line) == name) {
+            if !name.to_str().is_some_and(|name| touched.contains(name)) {
                 return Ok(Some(path));
             }
         }
@@ -159,8 +163,9 @@ fn edited(tree: &Path, dir: &Path, unpacked: SystemTime, touched: &str) -> Resul
     Ok(None)
 }
 
-/// Brings the tree to what the patches make of it, writing files that differ only.
-fn apply(tree: &Path, home: &Path) -> Result {
+/// Brings the tree to what the patches make of it, writing files that differ only. Returns the names of those that the
+/// patches touch, or did before an edit.
+fn apply(tree: &Path, home: &Path) -> Result<BTreeSet<String>> {
     let patches = patches()?;
     let mut touched = BTreeSet::new();
     for patch in &patches {
@@ -220,7 +225,7 @@ fn apply(tree: &Path, home: &Path) -> Result {
             _ => {}
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// Names of the files that a patch changes or makes.
@@ -335,16 +340,19 @@ mod tests {
             write(&file(name), "").unwrap();
         }
         let unpacked = SystemTime::now();
-        let found = |touched| edited(tree.path(), tree.path(), unpacked, touched).unwrap();
+        let found = |touched: &[&str]| {
+            let touched = touched.iter().map(|name| (*name).to_owned()).collect();
+            edited(tree.path(), tree.path(), unpacked, &touched).unwrap()
+        };
         let edit = |name| {
             let later = unpacked + std::time::Duration::from_secs(1);
             fs::File::open(file(name)).unwrap().set_modified(later)
         };
-        assert_eq!(found(""), None);
+        assert_eq!(found(&[]), None);
         edit("io_uring/x.c").unwrap();
-        assert_eq!(found("io_uring/x.c\n"), None);
+        assert_eq!(found(&["io_uring/x.c"]), None);
         edit("io_uring/x.h").unwrap();
-        assert_eq!(found("io_uring/x.c\n"), Some(file("io_uring/x.h")));
+        assert_eq!(found(&["io_uring/x.c"]), Some(file("io_uring/x.h")));
     }
 
     #[test]
