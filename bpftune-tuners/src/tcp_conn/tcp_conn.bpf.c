@@ -322,13 +322,28 @@ static __always_inline __u64 smoothed(__u64 old, __u64 now, bool first)
 	return first ? now : old - old / 4 + now / 4;
 }
 
+/* Of one connection: see struct arm. */
+static __always_inline __u64 score(struct tcp_sock *tp)
+{
+	__u64 busy = (__u64)tp->chrono_stat[0] + tp->chrono_stat[1] + tp->chrono_stat[2] + 1;
+
+	if (BPF_CORE_READ_BITFIELD(tp, chrono_type))
+		busy += (__u32)((__u32)bpf_jiffies64() - tp->chrono_start);
+	/* Sixteenths of the minimum that the round trip stands above it: at most twice the minimum. */
+	__u32 rtt = tp->srtt_us >> 3, least = tp->rtt_min.s[0].v;
+	__u64 excess = least && rtt > least ? (__u64)(rtt - least) * 16 / least : 0;
+
+	if (excess > 32)
+		excess = 32;
+	return tp->bytes_acked * 64 / (64 + excess) / busy;
+}
+
 static __noinline int ended(struct tcp_sock *tp)
 {
 	const struct sock *sk = (struct sock *)tp;
-	__u64 bytes = tp->bytes_acked;
 	__u32 segments = tp->data_segs_out;
 
-	if (bytes < BYTES_LEAST || segments < SEGMENTS_LEAST)
+	if (tp->bytes_acked < BYTES_LEAST || segments < SEGMENTS_LEAST)
 		return 0;
 	struct net *net = sk->__sk_common.skc_net.net;
 	struct remote_key key = { .netns_cookie = net->net_cookie };
@@ -385,17 +400,7 @@ static __noinline int ended(struct tcp_sock *tp)
 
 	/* Not where an application has chosen something else. */
 	if (has == own || which) {
-		__u64 busy = (__u64)tp->chrono_stat[0] + tp->chrono_stat[1] + tp->chrono_stat[2] + 1;
-
-		if (BPF_CORE_READ_BITFIELD(tp, chrono_type))
-			busy += (__u32)((__u32)bpf_jiffies64() - tp->chrono_start);
-		/* Sixteenths of the minimum that the round trip stands above it: at most twice the minimum. */
-		__u32 rtt = tp->srtt_us >> 3, least = tp->rtt_min.s[0].v;
-		__u64 excess = least && rtt > least ? (__u64)(rtt - least) * 16 / least : 0;
-
-		if (excess > 32)
-			excess = 32;
-		arm->score = smoothed(arm->score, bytes * 64 / (64 + excess) / busy, !arm->measured);
+		arm->score = smoothed(arm->score, score(tp), !arm->measured);
 		arm->measured++;
 		if (!which)
 			arm->tried++;
