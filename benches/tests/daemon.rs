@@ -22,13 +22,30 @@ fn start(link: &Link, args: &[&str]) -> Daemon {
     Daemon::start(&binary().unwrap(), &[&link.a, &link.b], args).unwrap()
 }
 
+/// Whether a finding of `doctor` is about a tuner of a default build, as this one is.
+fn is_default(what: &str) -> bool {
+    let tuner = what.split(':').next().unwrap();
+    bpftune_tuners::ALL.iter().any(|(name, _)| *name == tuner) || tuner == "admin-watch"
+}
+
 #[test]
 fn every_hook_loads_on_this_kernel() {
     need_root!();
-    let doctor = Command::new(binary().unwrap())
-        .args(["doctor", "--json"])
-        .output()
-        .unwrap();
+    // Some are found by their number there, and not every machine has it mounted.
+    let none: Option<&str> = None;
+    let tracefs = || {
+        let flags = MsFlags::empty();
+        mount(
+            Some("tracefs"),
+            "/sys/kernel/tracing",
+            Some("tracefs"),
+            flags,
+            none,
+        )
+    };
+    let mut doctor = Command::new(binary().unwrap());
+    doctor.args(["doctor", "--json"]);
+    let doctor = with_mounts(tracefs, || doctor.output().unwrap());
     let findings: Vec<serde_json::Value> = serde_json::from_slice(&doctor.stdout).unwrap();
     let hooks = || {
         let what =
@@ -36,7 +53,13 @@ fn every_hook_loads_on_this_kernel() {
         findings.iter().filter(what)
     };
     assert!(hooks().count() > 15, "{findings:#?}");
-    let off: Vec<_> = hooks().filter(|hook| hook["ok"] != true).collect();
+    let off = hooks().filter(|hook| hook["ok"] != true);
+    // Some of the tuners that are not on by default need tracepoints of newer kernels.
+    let newer = |hook: &&serde_json::Value| {
+        let why = hook["why"].as_str().unwrap();
+        why.contains("has no tracepoint") && !is_default(hook["what"].as_str().unwrap())
+    };
+    let off: Vec<_> = off.filter(|hook| !newer(hook)).collect();
     assert!(off.is_empty(), "{off:#?}");
 }
 
@@ -316,14 +339,11 @@ fn a_fixed_buffer_asks_for_the_global_maximum_which_this_run_may_not_touch() {
     );
 }
 
-/// Starts the daemon in a mount namespace of its own that `change` has altered.
-fn start_with_mounts(
-    link: &Link,
-    change: impl Fn() -> nix::Result<()> + Send + Sync + 'static,
-) -> Daemon {
-    let real = binary().unwrap();
-    // Daemon::start wants a program: this test binary cannot be it, so a thread with its own mount
-    // namespace starts the real one, which inherits it.
+/// Calls `then` in a mount namespace of its own that `change` has altered; what it starts inherits that.
+fn with_mounts<T: Send>(
+    change: impl Fn() -> nix::Result<()> + Send + Sync,
+    then: impl FnOnce() -> T + Send,
+) -> T {
     std::thread::scope(|scope| {
         scope
             .spawn(|| {
@@ -340,11 +360,18 @@ fn start_with_mounts(
                     );
                 }
                 change().unwrap();
-                Daemon::start(&real, &[&link.a, &link.b], &[]).unwrap()
+                then()
             })
             .join()
             .unwrap()
     })
+}
+
+fn start_with_mounts(
+    link: &Link,
+    change: impl Fn() -> nix::Result<()> + Send + Sync + 'static,
+) -> Daemon {
+    with_mounts(change, || start(link, &[]))
 }
 
 #[test]

@@ -145,3 +145,73 @@ pub const ALL: &[(&str, Load)] = &[
     #[cfg(feature = "vm-writeback")]
     (vm_writeback::NAME, vm_writeback::load),
 ];
+
+#[cfg(test)]
+mod tests {
+    use nix::{
+        mount::{MsFlags, mount},
+        sched::{CloneFlags, unshare},
+    };
+
+    use super::*;
+
+    /// Whether this kernel has what a program attaches to, by its own types.
+    fn is_there(section: &str) -> bool {
+        let Some(event) = section.strip_prefix("tp_btf/") else {
+            return true;
+        };
+        let types = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
+        let name = format!("\0btf_trace_{event}\0");
+        types
+            .windows(name.len())
+            .any(|window| window == name.as_bytes())
+    }
+
+    /// Those that are off, and why, with tracefs mounted for this thread alone: not every machine has it.
+    fn hooks_off() -> Vec<String> {
+        let none: Option<&str> = None;
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        // In a chroot the root is no mount point.
+        for place in ["/", "/sys"] {
+            let _ = mount(
+                none,
+                place,
+                none,
+                MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+                none,
+            );
+        }
+        let tracefs = "/sys/kernel/tracing";
+        mount(
+            Some("tracefs"),
+            tracefs,
+            Some("tracefs"),
+            MsFlags::empty(),
+            none,
+        )
+        .unwrap();
+        let mut off = Vec::new();
+        for (name, load) in ALL {
+            let source = load().unwrap().source;
+            for hook in source.hooks().iter().filter(|hook| hook.kind() == "hook") {
+                let (about, is_there) = (&hook.section, is_there(&hook.section));
+                match &hook.off {
+                    Some(why) if is_there => off.push(format!("{name}: {about}: {why}")),
+                    Some(why) => assert!(why.contains("has no tracepoint"), "{about}: {why}"),
+                    None => assert!(is_there, "{about}: attached to nothing?"),
+                }
+            }
+        }
+        off
+    }
+
+    #[test]
+    fn every_hook_of_every_tuner_loads_where_the_kernel_has_its_place() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIP: not root");
+            return;
+        }
+        let off = std::thread::spawn(hooks_off).join().unwrap();
+        assert!(off.is_empty(), "{off:#?}");
+    }
+}

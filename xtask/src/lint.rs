@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use crate::{
     process::{Result, cargo, check, metadata, root},
     report, setup,
+    test::OPTIONAL,
 };
 
 pub(crate) fn run() -> Result {
@@ -27,36 +28,22 @@ pub(crate) fn run() -> Result {
         }
     }
     // All of them, so that one run shows every fault.
-    let clippy = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ];
-    let mut faults: Vec<String> = [
-        check(cargo().args(["fmt", "--all", "--check"])),
-        check(cargo().args(clippy)),
-        check(
-            cargo()
-                .args(optional(&["clippy", "--all-targets"]))
-                .args(["--", "-D", "warnings"]),
-        ),
-        check(
-            cargo()
-                .args(["doc", "--workspace", "--no-deps", "--quiet"])
-                .env("RUSTDOCFLAGS", "-D warnings"),
-        ),
-        check(
-            cargo()
-                .args(optional(&["doc", "--no-deps", "--quiet"]))
-                .env("RUSTDOCFLAGS", "-D warnings"),
-        ),
-    ]
-    .into_iter()
-    .filter_map(Result::err)
-    .collect();
+    let mut faults = vec![check(cargo().args(["fmt", "--all", "--check"]))];
+    let optional = OPTIONAL.map(|package| vec!["--package", package, "--all-features"]);
+    for scope in [vec!["--workspace"]].into_iter().chain(optional) {
+        let mut clippy = cargo();
+        clippy.arg("clippy").args(&scope);
+        faults.push(check(clippy.args([
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ])));
+        let mut doc = cargo();
+        doc.arg("doc").args(&scope).args(["--no-deps", "--quiet"]);
+        faults.push(check(doc.env("RUSTDOCFLAGS", "-D warnings")));
+    }
+    let mut faults: Vec<String> = faults.into_iter().filter_map(Result::err).collect();
     let metadata = metadata(&[])?;
     faults.extend(supported_rust(&metadata));
     faults.extend(layering(&metadata));
@@ -70,12 +57,6 @@ pub(crate) fn run() -> Result {
     } else {
         Err(format!("{} faults", faults.len()))
     }
-}
-
-/// With what is off by default.
-fn optional<'a>(args: &[&'a str]) -> Vec<&'a str> {
-    let package = ["--package", "uring-process", "--features", "tokio"];
-    [args, &package].concat()
 }
 
 fn version(text: &str) -> (u32, u32, u32) {

@@ -14,6 +14,9 @@ use crate::{
 /// These use namespaces, sysctls and real traffic: one test at a time.
 const ALONE: [&str; 2] = ["lab", "bpftune-tuners"];
 
+/// Packages with something that is off by default.
+pub(crate) const OPTIONAL: [&str; 2] = ["uring-process", "bpftune-tuners"];
+
 /// What test binaries have said.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -156,20 +159,20 @@ fn run_all(filter: Option<&str>, tally: &mut Tally) -> Result {
     for name in ALONE {
         alone.extend(["--package", name]);
     }
-    // Once more with what is off by default.
-    let optional = vec![
-        "test",
-        "--no-fail-fast",
-        "--package",
-        "uring-process",
-        "--features",
-        "tokio",
-    ];
-    for (mut args, threads) in [
-        (shared, None),
-        (optional, None),
-        (alone, Some("--test-threads=1")),
-    ] {
+    let one = Some("--test-threads=1");
+    let mut sets = vec![(shared, None), (alone, one)];
+    // Once more with what is off by default, when the lab no longer needs the daemon of a default build.
+    for package in OPTIONAL {
+        let args = vec![
+            "test",
+            "--no-fail-fast",
+            "--package",
+            package,
+            "--all-features",
+        ];
+        sets.push((args, one.filter(|_| ALONE.contains(&package))));
+    }
+    for (mut args, threads) in sets {
         args.extend(filter);
         // libtest shows what a passing test printed only so, and the SKIP lines are among it.
         args.extend(["--", "--show-output"]);

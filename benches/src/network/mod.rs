@@ -10,6 +10,7 @@ pub(crate) mod host;
 mod ip_frag;
 mod neigh;
 mod net_backlog;
+mod pages;
 mod report;
 mod segment;
 mod tcp_buffer;
@@ -24,10 +25,11 @@ use std::{
 };
 
 use bpftune_core::stats::Direction;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::{
     host::{HostValues, put_back_on_signals},
+    pages::{curve, scenarios},
     report::run_all,
 };
 use crate::{Result, bpf_stats, daemon::Daemon, netns::Netns};
@@ -190,7 +192,7 @@ pub trait Stage {
 }
 
 /// How a run is set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Setting {
     /// The fault, and no daemon.
@@ -207,7 +209,7 @@ pub enum Setting {
 pub const SETTINGS: [Setting; 4] = [Setting::Off, Setting::On, Setting::ByHand, Setting::TuneD];
 
 /// What a run gave.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Run {
     /// How it was set.
     pub setting: Setting,

@@ -10,6 +10,18 @@ use crate::{
     result::{Part, Recorder, Row, median},
 };
 
+/// What rows are called, for pages that look for them.
+pub(super) mod names {
+    pub(in super::super) const ON: &str = ", tuner on";
+    pub(in super::super) const TUNED: &str = ", TuneD ";
+    pub(in super::super) const BY_HAND: &str = "by hand";
+    pub(in super::super) const TUNER_OFF: &str = "tuner off";
+    pub(in super::super) const GOOD_AGAIN: &str = "time from onset to good again, slowest";
+    pub(in super::super) const LASTING: &str = "lasting changes, most of a run";
+    pub(in super::super) const CHANGES: &str = "changes, most of a run";
+    pub(in super::super) const REVERSALS: &str = "reversals, most of a run";
+}
+
 /// The least share of the figure by hand that counts as a fault gone.
 const GOOD: f64 = 0.9;
 /// With the fault and no tuner, the figure must be below this share, or nothing was shown.
@@ -114,12 +126,13 @@ fn judge_beside_off(part: &mut Part, scenario: &dyn Scenario, runs: &[Run], leas
     let figures = |setting| of(setting).map(figure).collect::<Vec<_>>();
     let (off, on) = (figures(Setting::Off), figures(Setting::On));
     let (what, unit) = scenario.metric();
-    let row = Row::compared(format!("{what}, tuner on"), unit, &on, ("tuner off", &off));
+    let name = format!("{what}{}", names::ON);
+    let row = Row::compared(name, unit, &on, (names::TUNER_OFF, &off));
     part.row(as_good(row, scenario.better(), least).detail(runs));
     // A change and what takes it back are two, of which the second is a reversal.
     let lasting = of(Setting::On).map(|run| run.changes.saturating_sub(2 * run.reversals));
     let lasting = lasting.max().unwrap_or(0) as f64;
-    part.row(Row::count("lasting changes, most of a run", "", lasting).at_most(0.0));
+    part.row(Row::count(names::LASTING, "", lasting).at_most(0.0));
     bpf_share(part, scenario, runs);
 }
 
@@ -138,40 +151,32 @@ fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
         .map(|run| run.recovered_in(good, better))
         .collect();
     let most = |count: fn(&Run) -> u64| of(Setting::On).map(count).max().unwrap_or(0) as f64;
-    let row = Row::compared(format!("{what}, tuner on"), unit, &on, ("by hand", &hand));
+    let name = format!("{what}{}", names::ON);
+    let by_hand = (names::BY_HAND, &hand[..]);
+    let row = Row::compared(&name, unit, &on, by_hand);
     part.row(as_good(row, better, GOOD).detail(runs));
-    let beside_off = format!("{what}, tuner on");
     part.row(if median(&off) > 0.0 {
-        let row = Row::compared(beside_off, unit, &on, ("tuner off", &off));
+        let row = Row::compared(name, unit, &on, (names::TUNER_OFF, &off));
         as_good(row, better, 0.97)
     } else {
         // There is no ratio to nothing.
-        Row::sampled(beside_off, unit, &on)
-            .beside("tuner off", median(&off))
+        Row::sampled(name, unit, &on)
+            .beside(names::TUNER_OFF, median(&off))
             .at_least(0.0)
     });
     if scenario.is_fault() {
         let fault = format!("{what}, tuner off: the fault");
-        let row = Row::compared(fault, unit, &off, ("by hand", &hand));
+        let row = Row::compared(fault, unit, &off, by_hand);
         part.row(no_better(row, better, FAULT));
     }
-    part.row(Row::compared(
-        format!("{what}, TuneD {}", scenario.tuned().0),
-        unit,
-        &tuned,
-        ("by hand", &hand),
-    ));
+    let name = format!("{what}{}{}", names::TUNED, scenario.tuned().0);
+    part.row(Row::compared(name, unit, &tuned, by_hand));
     if scenario.is_fault() {
         let slowest = times.iter().copied().fold(0.0, f64::max);
         part.row(
-            Row::figure(
-                "time from onset to good again, slowest",
-                "s",
-                slowest,
-                times.len(),
-            )
-            .at_most(scenario.mended_within())
-            .detail(&times),
+            Row::figure(names::GOOD_AGAIN, "s", slowest, times.len())
+                .at_most(scenario.mended_within())
+                .detail(&times),
         );
     }
     if let Some((what, unit)) = scenario.beside() {
@@ -180,20 +185,17 @@ fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
         let off = figures(Setting::Off);
         for (setting, name) in [(Setting::On, "tuner on"), (Setting::ByHand, "by hand")] {
             let name = format!("{what}, {name}");
+            let figures = figures(setting);
             part.row(Row::compared(
                 name,
                 unit,
-                &figures(setting),
-                ("tuner off", &off),
+                &figures,
+                (names::TUNER_OFF, &off),
             ));
         }
     }
-    part.row(Row::count(
-        "changes, most of a run",
-        "",
-        most(|run| run.changes),
-    ));
-    let reversals = Row::count("reversals, most of a run", "", most(|run| run.reversals));
+    part.row(Row::count(names::CHANGES, "", most(|run| run.changes)));
+    let reversals = Row::count(names::REVERSALS, "", most(|run| run.reversals));
     part.row(reversals.at_most(scenario.reversals()));
     bpf_share(part, scenario, runs);
 }

@@ -25,6 +25,9 @@ pub struct Curve {
     pub x: String,
     /// Beside it.
     pub y: String,
+    /// Both axes from 0, instead of logarithmic ones.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub linear: bool,
     /// The lines, or the bars.
     pub series: Vec<Series>,
 }
@@ -37,8 +40,16 @@ impl Curve {
             title: title.into(),
             x: x.into(),
             y: y.into(),
+            linear: false,
             series: Vec::new(),
         }
+    }
+
+    /// With axes from 0.
+    #[must_use]
+    pub fn linear(mut self) -> Curve {
+        self.linear = true;
+        self
     }
 
     /// Adds a point to a rival's line.

@@ -12,7 +12,8 @@ const STOLEN: f64 = 0.1;
 /// What others did while something was measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Busy {
-    /// Processors that others kept busy on average, from /proc/stat without this process and its children.
+    /// Processors that others kept busy on average, from /proc/stat without this process, its children, and the kernel's
+    /// threads for softirqs, which hand on the packets that we send.
     pub others: f64,
     /// Processors that the hypervisor gave to somebody else.
     pub stolen: f64,
@@ -48,6 +49,7 @@ pub struct Load {
     busy: f64,
     stolen: f64,
     own: f64,
+    softirqs: f64,
     waited: Option<f64>,
 }
 
@@ -61,6 +63,7 @@ impl Load {
             busy,
             stolen,
             own: own(),
+            softirqs: softirqs(),
             waited: waited(),
         }
     }
@@ -70,7 +73,8 @@ impl Load {
     pub fn stop(&self) -> Busy {
         let seconds = self.since.elapsed().as_secs_f64().max(1e-3);
         let (busy, stolen) = processors();
-        let others = (busy - self.busy) - (own() - self.own) - (stolen - self.stolen);
+        let not_others = (own() - self.own) + (softirqs() - self.softirqs) + (stolen - self.stolen);
+        let others = (busy - self.busy) - not_others;
         let pressure = self.waited.zip(waited());
         Busy {
             others: hundredths(others / seconds),
@@ -112,6 +116,25 @@ fn own() -> f64 {
         .sum()
 }
 
+/// Seconds of the threads ksoftirqd/N. What they do on behalf of others is little beside what those do themselves.
+fn softirqs() -> f64 {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit())
+        .filter_map(|entry| softirq_seconds(&fs::read_to_string(entry.path().join("stat")).ok()?))
+        .sum()
+}
+
+/// Of the text of /proc/PID/stat: `None` where it is another thread's.
+fn softirq_seconds(stat: &str) -> Option<f64> {
+    let (_, rest) = stat.split_once(" (ksoftirqd/")?;
+    let mut fields = rest.split_once(") ")?.1.split(' ');
+    // utime and stime: the 14th and 15th of the line, of which two are left out here.
+    let ticks = |field: Option<&str>| field?.parse::<f64>().ok();
+    let user = ticks(fields.nth(11))?;
+    Some((user + ticks(fields.next())?) / 100.0)
+}
+
 /// Seconds in which some task waited for a processor, from /proc/pressure/cpu.
 fn waited() -> Option<f64> {
     let text = fs::read_to_string("/proc/pressure/cpu").ok()?;
@@ -132,6 +155,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn threads_for_softirqs_are_told_by_their_name() {
+        let line =
+            |name| format!("22 ({name}) R 2 0 0 0 -1 69238848 0 0 0 0 7 20595 0 0 20 0 1 0 13 0 0");
+        assert_eq!(softirq_seconds(&line("ksoftirqd/1")), Some(206.02));
+        assert_eq!(softirq_seconds(&line("ksoftirqd")), None);
+        assert_eq!(softirq_seconds(&line("lab")), None);
+        assert_eq!(softirq_seconds("22 (ksoftirqd/1) R 2"), None);
+    }
 
     #[test]
     fn own_work_is_not_others() {

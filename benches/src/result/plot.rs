@@ -8,7 +8,7 @@ use crate::svg::text;
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 380.0;
 const LEFT: f64 = 76.0;
-const RIGHT: f64 = 24.0;
+const RIGHT: f64 = 36.0;
 const TOP: f64 = 40.0;
 /// Room for the axis and the names below it.
 const BOTTOM: f64 = 112.0;
@@ -22,6 +22,9 @@ fn class(name: &str) -> usize {
         "tokio, multi thread" => 3,
         "posix_spawn" => 4,
         "tokio, current thread" => 5,
+        "tuner on" => 0,
+        "tuner off" => 2,
+        "by hand" => 5,
         name if name.starts_with("uring-process,") => 6,
         name if name.starts_with("ours") => 0,
         _ => 7,
@@ -90,44 +93,63 @@ fn stroke(out: &mut String, class: &str, from: (f64, f64), to: (f64, f64)) {
     );
 }
 
-/// A logarithmic axis that begins and ends at a 1, 2 or 5.
-struct Log {
+/// Marks of 1, 2 and 5 with any power of ten.
+fn marks() -> impl DoubleEndedIterator<Item = f64> {
+    (-3..10).flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(power)))
+}
+
+/// An axis that begins and ends at a mark: logarithmic, or from 0.
+struct Axis {
+    linear: bool,
     low: f64,
     high: f64,
     from: f64,
     to: f64,
 }
 
-impl Log {
-    fn new(values: impl Iterator<Item = f64> + Clone, from: f64, to: f64) -> Self {
-        let low = values.clone().fold(f64::MAX, f64::min);
-        let high = values.fold(f64::MIN_POSITIVE, f64::max);
-        let mut axis = Self {
-            low: low * 0.95,
-            high: high * 1.05,
+impl Axis {
+    fn new(linear: bool, values: &[f64], (from, to): (f64, f64)) -> Axis {
+        let least = values.iter().copied().fold(f64::MAX, f64::min);
+        let most = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        let (low, high) = if linear {
+            let step = Axis::step(most);
+            (0.0, (most / step).ceil() * step)
+        } else {
+            (
+                marks().rfind(|mark| *mark <= least).unwrap_or(least),
+                marks().find(|mark| *mark >= most).unwrap_or(most),
+            )
+        };
+        Axis {
+            linear,
+            low,
+            high,
             from,
             to,
-        };
-        let marks = Self::marks();
-        axis.low = marks.iter().copied().rfind(|m| *m <= low).unwrap_or(low);
-        axis.high = marks.iter().copied().find(|m| *m >= high).unwrap_or(high);
-        axis
+        }
     }
 
-    fn marks() -> Vec<f64> {
-        (-1..8)
-            .flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10f64.powi(power)))
-            .collect()
+    /// Between two ticks, so that there are six of them at most beside that at 0.
+    fn step(most: f64) -> f64 {
+        marks().find(|mark| *mark * 6.0 >= most).unwrap_or(most)
     }
 
     fn at(&self, value: f64) -> f64 {
-        let share = (value / self.low).ln() / (self.high / self.low).ln();
+        let share = if self.linear {
+            value / self.high
+        } else {
+            (value / self.low).ln() / (self.high / self.low).ln()
+        };
         self.from + share * (self.to - self.from)
     }
 
     fn ticks(&self) -> Vec<f64> {
-        let within: Vec<_> = Self::marks()
-            .into_iter()
+        if self.linear {
+            let step = Axis::step(self.high);
+            let count = (self.high / step).round() as u32;
+            return (0..=count).map(|tick| f64::from(tick) * step).collect();
+        }
+        let within: Vec<_> = marks()
             .filter(|mark| *mark >= self.low && *mark <= self.high)
             .collect();
         if within.len() <= 8 {
@@ -141,8 +163,10 @@ impl Log {
 fn lines_of(out: &mut String, curve: &Curve) {
     let points = curve.series.iter().flat_map(|series| &series.points);
     let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
-    let xs = Log::new(points.clone().map(|point| point.0), LEFT, right);
-    let ys = Log::new(points.map(|point| point.1), bottom, TOP);
+    let (xs, ys): (Vec<f64>, Vec<f64>) = points.copied().unzip();
+    let xs = Axis::new(curve.linear, &xs, (LEFT, right));
+    let ys = Axis::new(curve.linear, &ys, (bottom, TOP));
+    let scale = if curve.linear { "" } else { " (logarithmic)" };
     for tick in xs.ticks() {
         let x = xs.at(tick);
         stroke(out, "grid", (x, TOP), (x, bottom));
@@ -156,12 +180,14 @@ fn lines_of(out: &mut String, curve: &Curve) {
     stroke(out, "axis", (LEFT, bottom), (right, bottom));
     stroke(out, "axis", (LEFT, TOP), (LEFT, bottom));
     let middle = f64::midpoint(LEFT, right);
-    let label = format!("{} (logarithmic)", curve.x);
+    let label = format!("{}{scale}", curve.x);
     text(out, middle, bottom + 35.0, "middle", "", &label);
-    upright(out, 18.0, f64::midpoint(TOP, bottom), &curve.y);
+    let label = format!("{}{scale}", curve.y);
+    upright(out, 18.0, f64::midpoint(TOP, bottom), &label);
     let mut all: Vec<_> = curve.series.iter().collect();
     all.sort_by_key(|series| class(&series.name));
-    for (at, series) in all.into_iter().enumerate() {
+    // The first one last, so that nothing lies over it.
+    for (at, series) in all.into_iter().enumerate().rev() {
         let class = class(&series.name);
         let at_of = |point: &(f64, f64)| (xs.at(point.0), ys.at(point.1));
         let words: Vec<_> = series
@@ -197,7 +223,7 @@ fn dot(out: &mut String, class: usize, x: f64, y: f64) {
 fn upright(out: &mut String, x: f64, y: f64, words: &str) {
     let _ = writeln!(
         out,
-        "<text transform=\"translate({x} {y}) rotate(-90)\" text-anchor=\"middle\">{words} (logarithmic)</text>"
+        "<text transform=\"translate({x} {y}) rotate(-90)\" text-anchor=\"middle\">{words}</text>"
     );
 }
 

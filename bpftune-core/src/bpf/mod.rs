@@ -106,7 +106,8 @@ impl Hooks {
                 off: switched_off
                     .split(',')
                     .any(|off| off == name)
-                    .then(|| format!("switched off by {WITHOUT_HOOKS}")),
+                    .then(|| format!("switched off by {WITHOUT_HOOKS}"))
+                    .or_else(|| no_tracepoint(section, &TRACEFS)),
             })
             .collect();
         let load = |wanted: &dyn Fn(&str) -> bool| -> Result<Object, libbpf_rs::Error> {
@@ -128,7 +129,7 @@ impl Hooks {
         if object.is_err() {
             for hook in status.iter_mut().filter(|hook| hook.off.is_none()) {
                 if let Err(error) = load(&|name| name == hook.name) {
-                    hook.off = Some(refusal(&error));
+                    hook.off = Some(refusal(&error, &hook.section));
                 }
             }
             object = load(&|name| on(&status, name));
@@ -145,7 +146,7 @@ impl Hooks {
             }
             Err(error) => {
                 for hook in hooks.status.iter_mut().filter(|hook| hook.off.is_none()) {
-                    hook.off = Some(refusal(&error));
+                    hook.off = Some(refusal(&error, &hook.section));
                 }
             }
         }
@@ -196,9 +197,11 @@ impl Hooks {
                 continue;
             }
             let link = if hook.section.starts_with("cgroup/") || hook.section == "sockops" {
-                attach_to_cgroup_root(&program)
+                attach_to_cgroup_root(&program, &hook.section)
             } else {
-                program.attach().map_err(|error| refusal(&error))
+                program
+                    .attach()
+                    .map_err(|error| refusal(&error, &hook.section))
             };
             match link {
                 Ok(link) => self.links.push((name, link)),
@@ -258,13 +261,34 @@ fn text(name: &OsStr) -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// libbpf's error with its causes on one line, and the way out where it is known.
-fn refusal(error: &libbpf_rs::Error) -> String {
+/// Why a program was refused: what it attaches to is missing, or libbpf's error with its causes on one line, and the way
+/// out where it is known.
+fn refusal(error: &libbpf_rs::Error, section: &str) -> String {
     let mut why = format!("{error:#}").replace('\n', " ");
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         why.push_str("; this kernel shows no BTF: it needs CONFIG_DEBUG_INFO_BTF=y");
+    } else if let Some(event) = section.strip_prefix("tp_btf/")
+        // ESRCH: none of the kernel's types is that tracepoint's.
+        && why.contains("(os error 3)")
+    {
+        why = format!("this kernel has no tracepoint {event}");
     }
     why
+}
+
+/// Where tracefs is mounted, if it is: by itself, or below debugfs.
+const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
+/// Why a classic tracepoint ("tracepoint/syscalls/sys_exit_mmap") is out of reach: it is found by its number in tracefs.
+/// `None` where it is not, or the section is of another kind.
+fn no_tracepoint(section: &str, tracefs: &[impl AsRef<Path>]) -> Option<String> {
+    let event = section.strip_prefix("tracepoint/")?;
+    let mut roots = tracefs.iter().map(|root| root.as_ref().join("events"));
+    let Some(events) = roots.find(|events| events.exists()) else {
+        return Some("tracefs is not mounted: mount -t tracefs tracefs /sys/kernel/tracing".into());
+    };
+    let known = events.join(event).join("id").exists();
+    (!known).then(|| format!("this kernel has no tracepoint {event}"))
 }
 
 /// Where cgroup v2 is mounted, also beside v1 (hybrid).
@@ -277,14 +301,17 @@ pub fn cgroup2_mount(mounts: &str) -> Option<&str> {
     })
 }
 
-fn attach_to_cgroup_root(program: &libbpf_rs::ProgramMut<'_>) -> Result<Link, String> {
+fn attach_to_cgroup_root(
+    program: &libbpf_rs::ProgramMut<'_>,
+    section: &str,
+) -> Result<Link, String> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").map_err(|error| error.to_string())?;
     let root = cgroup2_mount(&mounts)
         .ok_or("cgroup v2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup")?;
     let root = File::open(root).map_err(|error| format!("cannot open {root}: {error}"))?;
     program
         .attach_cgroup(root.as_raw_fd())
-        .map_err(|error| refusal(&error))
+        .map_err(|error| refusal(&error, section))
 }
 
 #[cfg(test)]
@@ -330,6 +357,21 @@ mod tests {
         assert_eq!(hooks.links.len(), 1);
         hooks.switch(&[name], false);
         assert!(hooks.links.is_empty());
+    }
+
+    #[test]
+    fn a_tracepoint_that_tracefs_does_not_show_is_named() {
+        let tracefs = tempfile::tempdir().unwrap();
+        let why = |section| no_tracepoint(section, &[tracefs.path()]);
+        let mmap = "tracepoint/syscalls/sys_exit_mmap";
+        assert!(why(mmap).unwrap().contains("mount -t tracefs"));
+        let event = tracefs.path().join("events/syscalls/sys_exit_mmap");
+        std::fs::create_dir_all(&event).unwrap();
+        std::fs::write(event.join("id"), "12").unwrap();
+        assert_eq!(why(mmap), None);
+        let none = "this kernel has no tracepoint syscalls/none";
+        assert_eq!(why("tracepoint/syscalls/none").as_deref(), Some(none));
+        assert_eq!(why("tp_btf/tcp_probe"), None);
     }
 
     #[test]

@@ -313,14 +313,17 @@ fn tests(package: &str, features: &str, only: &[String]) -> Result<Vec<File>> {
     Ok(found.collect())
 }
 
-/// Builds the daemon, and the rig that tests do harm with. They lie above the tests, where those look for them.
+/// Builds the daemon with every tuner, and the rig that tests do harm with. They lie above the tests, where those look
+/// for them.
 fn daemon() -> Result<Vec<File>> {
     let built = target_dir().join(TARGET).join("debug");
     let programs = [("bpftune-tuners", "bpftune"), ("lab", "rig")];
     programs
         .into_iter()
         .map(|(package, program)| {
-            check(static_cargo("build").args(["--package", package, "--bin", program]))?;
+            let mut build = static_cargo("build");
+            build.args(["--package", package, "--bin", program, "--all-features"]);
+            check(&mut build)?;
             Ok(File::new(".", built.join(program)))
         })
         .collect()

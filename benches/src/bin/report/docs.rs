@@ -7,8 +7,11 @@ use std::{
 
 use lab::{
     Error, Result,
+    network::scenarios,
     result::{Part, Results, made, svg, table},
 };
+
+use crate::curves;
 
 const BEGIN: &str = "<!-- result: ";
 /// Above a table that was measured before results were kept; says when.
@@ -137,7 +140,7 @@ impl Page {
         Ok(out)
     }
 
-    /// `words`: "table bench/spawn/blocked", "plot bench/spawn spawn.svg".
+    /// `words`: "table bench/spawn/blocked", "plot bench/spawn spawn.svg", "scenarios lab".
     fn block(&mut self, words: &str, results: &Files<'_>) -> Result<String, String> {
         let (kind, which) = words.split_once(' ').unwrap_or((words, ""));
         let (which, picture) = match (kind, which.rsplit_once(' ')) {
@@ -150,7 +153,8 @@ impl Page {
         let parts: Vec<Part> = results
             .iter()
             .filter(|(name, _)| *name == file)
-            .flat_map(|(_, results)| results.of(bench))
+            .flat_map(|(_, results)| &results.parts)
+            .filter(|candidate| bench.is_empty() || candidate.bench == bench)
             .filter(|candidate| candidate.name.starts_with(part))
             .cloned()
             .collect();
@@ -163,6 +167,7 @@ impl Page {
         match kind {
             "made" => Ok(made(&parts)),
             "table" => Ok(table(&parts)),
+            "scenarios" => Ok(scenarios(&parts)),
             "notes" => Ok(notes()
                 .filter(|note| !note.starts_with(CALLS))
                 .map(|note| format!("* In this run: {note}\n"))
@@ -174,12 +179,11 @@ impl Page {
                 Ok(lines.fold("| | calls |\n|---|---|\n".into(), |all, line| all + &line))
             }
             "plot" => {
-                let curves = parts.iter().flat_map(|part| &part.curves);
-                self.pictures.push((picture.into(), svg(curves)));
+                self.pictures.push((picture.into(), svg(&curves(&parts))));
                 Ok(format!("![The figures as plots]({picture})"))
             }
             _ => Err(format!(
-                "`{kind}` in `{words}` is none of made, table, notes, calls, plot"
+                "`{kind}` in `{words}` is none of made, table, scenarios, notes, calls, plot"
             )),
         }
     }

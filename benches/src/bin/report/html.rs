@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use lab::result::{Part, Results, Verdict, made, svg, table};
 
+use crate::curves;
+
 const STYLE: &str = "\
 :root{color-scheme:light dark}body{font:15px/1.45 sans-serif;max-width:1160px;margin:2em auto;padding:0 1em}\
 table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #8884;padding:.3em .6em;text-align:left;\
@@ -82,9 +84,9 @@ pub(crate) fn page(files: &[(&str, Results)]) -> String {
                 }
                 out += "</ul>\n";
             }
-            let curves: Vec<_> = parts.iter().flat_map(|part| &part.curves).collect();
+            let curves = curves(&parts);
             if !curves.is_empty() {
-                out += &svg(curves);
+                out += &svg(&curves);
             }
         }
     }

@@ -16,7 +16,8 @@ use std::{
 use clap::Parser;
 use lab::{
     Error, Result,
-    result::{BENCH, LAB, Results, root},
+    network::curve,
+    result::{BENCH, Curve, LAB, Part, Results, root},
 };
 
 /// Writes docs/ and one HTML page from what bench and lab have found
@@ -56,6 +57,18 @@ fn take(docs: &Path) -> Result<()> {
         results.write(&kept)?;
     }
     Ok(())
+}
+
+/// The plots of parts: those that they have, and those of scenarios' runs.
+fn curves(parts: &[Part]) -> Vec<Curve> {
+    let of = |part: &Part| {
+        part.curves
+            .iter()
+            .cloned()
+            .chain(curve(part))
+            .collect::<Vec<_>>()
+    };
+    parts.iter().flat_map(of).collect()
 }
 
 /// What lies in docs/results; the faults where `check`.

@@ -53,6 +53,7 @@ fn way_out(why: &str) -> &'static str {
     if [
         ": boot with",
         "debugfs is not mounted: ",
+        "tracefs is not mounted: ",
         "no systemd",
         "irqbalance runs",
     ]
