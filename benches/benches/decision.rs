@@ -86,7 +86,7 @@ fn measure(
 fn run(args: &Common) -> Result<ExitCode> {
     let mut out = Recorder::quiet_stdout()?;
     let decisions = if args.quick { 20_000 } else { 200_000 };
-    let mut recorder = Recorder::new(&args.out, "cargo xtask bench decision", args.quick);
+    let mut recorder = args.recorder("decision");
     if args.wants("values at hand") {
         recorder.part("decision", "values at hand", |part| {
             let what = format!("values at hand, {TUNERS} tuners, {NAMESPACES} namespaces");

@@ -84,7 +84,7 @@ fn measure(part: &mut Part, args: &Args, group: usize) -> Result<()> {
 fn run(args: &Args) -> Result<ExitCode> {
     let common = &args.common;
     let mut out = Recorder::quiet_stdout()?;
-    let mut recorder = Recorder::new(&common.out, "cargo xtask bench journal", common.quick);
+    let mut recorder = common.recorder("journal");
     for (name, group) in [("1 change", 1), ("8 changes", 8), ("64 changes", 64)] {
         if common.wants(name) {
             recorder.part("journal", name, |part| measure(part, args, group))?;

@@ -470,13 +470,13 @@ fn one_hook_off_costs_only_itself() {
         "the receiver's side cannot be seen"
     );
     let status = daemon.status().unwrap();
-    let off = status["hooks"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|hook| hook["off"].is_string())
-        .count();
-    assert_eq!(off, 1);
+    let off = status["hooks"].as_array().unwrap().iter().filter(|hook| {
+        let why = hook["off"].as_str();
+        // Not every machine has it mounted.
+        why.is_some_and(|why| !why.contains("tracefs is not mounted"))
+    });
+    let off: Vec<_> = off.map(|hook| hook["name"].as_str().unwrap()).collect();
+    assert_eq!(off, ["receive_space"]);
 }
 
 /// A script in place of the binary.

@@ -30,7 +30,7 @@ struct Args {
 fn run(args: &Args) -> Result<ExitCode> {
     let common = &args.common;
     let mut out = Recorder::quiet_stdout()?;
-    let mut recorder = Recorder::new(&common.out, "cargo xtask bench overhead", common.quick);
+    let mut recorder = common.recorder("overhead");
     let bpftune = args.bpftune.clone().map_or_else(daemon::binary, Ok)?;
     let quick = common.quick;
     type Run<'a> = &'a dyn Fn(&mut Part) -> Result<()>;

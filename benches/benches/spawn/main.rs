@@ -88,7 +88,7 @@ fn run(args: &Args) -> io::Result<ExitCode> {
     // Criterion and helpers talk; standard output has the result alone.
     let mut result = Recorder::quiet_stdout()?;
     first_in_line();
-    let mut recorder = Recorder::new(&common.out, "cargo xtask bench spawn", common.quick);
+    let mut recorder = common.recorder("spawn");
     without_cargo();
     let bench = parts::Bench {
         programs: lab::elf::Programs::new()?,

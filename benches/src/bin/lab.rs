@@ -17,6 +17,9 @@ use lab::{
     veth::Pair,
 };
 
+/// As few as give a verdict.
+const RUNS: u32 = 5;
+
 /// Runs a tuner's scenarios on real traffic in namespaces of their own and reports figure and goal.
 #[derive(Parser)]
 struct Args {
@@ -30,7 +33,7 @@ struct Args {
     #[arg(long, value_name = "PART")]
     part: Vec<Part>,
     /// Runs of each scenario at 1 Gbit/s
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = RUNS, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
     /// Of `network` and `system`: only scenarios whose "tuner name" contains this
     #[arg(long, value_name = "TEXT")]
@@ -75,16 +78,19 @@ fn run(args: &Args) -> Result<ExitCode> {
         "system" => lab::system::all(),
         _ => Vec::new(),
     };
+    let command = match (args.name.as_str(), args.runs) {
+        ("tcp-buffer", RUNS) => "cargo xtask lab".into(),
+        (name, RUNS) => format!("cargo xtask lab {name}"),
+        (name, runs) => format!("cargo xtask lab {name} --runs {runs}"),
+    };
+    let mut recorder = Recorder::new(LAB, command, args.runs < RUNS);
     if !scenarios.is_empty() {
         let bpftune = args.bpftune.clone().map_or_else(daemon::binary, Ok)?;
-        let command = format!("cargo xtask lab {}", args.name);
-        let mut recorder = Recorder::new(LAB, &command, args.runs < 5);
         let only = args.only.as_deref();
         lab::network::run_all(&bpftune, &mut recorder, &scenarios, only, args.runs)?;
         let missed = recorder.finish(&mut out, args.json)?;
         return Ok(ExitCode::from(u8::from(missed > 0)));
     }
-    let mut recorder = Recorder::new(LAB, "cargo xtask lab", false);
     tcp_buffer(args, &mut recorder)?;
     recorder.finish(&mut out, args.json)?;
     Ok(ExitCode::SUCCESS)

@@ -25,6 +25,7 @@ use std::{
 };
 
 use bpftune_core::stats::Direction;
+use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -205,6 +206,24 @@ pub enum Setting {
     TuneD,
 }
 
+impl Setting {
+    fn name(self) -> &'static str {
+        match self {
+            Setting::Off => "tuner off",
+            Setting::On => "tuner on",
+            Setting::ByHand => "by hand",
+            Setting::TuneD => "TuneD",
+        }
+    }
+
+    fn turns(self, scenario: &dyn Scenario) -> usize {
+        match self {
+            Setting::On => scenario.turns_on(),
+            _ => scenario.turns(),
+        }
+    }
+}
+
 /// All of them.
 pub const SETTINGS: [Setting; 4] = [Setting::Off, Setting::On, Setting::ByHand, Setting::TuneD];
 
@@ -281,7 +300,12 @@ fn bpf_share(daemon: &Daemon, stage: &mut dyn Stage) -> Result<Option<f64>> {
 }
 
 /// One run.
-fn run(bpftune: &Path, scenario: &dyn Scenario, setting: Setting) -> Result<Run> {
+fn run(
+    bpftune: &Path,
+    scenario: &dyn Scenario,
+    setting: Setting,
+    progress: &ProgressBar,
+) -> Result<Run> {
     let mut stage = scenario.stage()?;
     let values = match setting {
         Setting::Off | Setting::On => &[],
@@ -314,12 +338,9 @@ fn run(bpftune: &Path, scenario: &dyn Scenario, setting: Setting) -> Result<Run>
     };
     let (start, mut figures, mut ends) = (Instant::now(), Vec::new(), Vec::new());
     let mut beside = Vec::new();
-    let turns = match setting {
-        Setting::On => scenario.turns_on(),
-        _ => scenario.turns(),
-    };
-    for _ in 0..turns {
+    for _ in 0..setting.turns(scenario) {
         figures.push(stage.turn()?);
+        progress.inc(1);
         ends.push(start.elapsed().as_secs_f64());
         beside.extend(stage.beside());
     }

@@ -61,20 +61,11 @@ pub fn curve(part: &Part) -> Option<Curve> {
                 median(&values)
             };
             if let (Some(end), Some(figure)) = (at(|run| &run.ends), at(|run| &run.figures)) {
-                curve.add(name(setting), end, figure);
+                curve.add(setting.name(), end, figure);
             }
         }
     }
     Some(curve)
-}
-
-fn name(setting: Setting) -> &'static str {
-    match setting {
-        Setting::Off => "tuner off",
-        Setting::On => "tuner on",
-        Setting::ByHand => "by hand",
-        Setting::TuneD => "TuneD",
-    }
 }
 
 /// What the scenario measures, and its unit: of the first figure, which is that with the tuner on.

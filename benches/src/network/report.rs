@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bpftune_core::stats::Direction;
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Kind, Run, SETTINGS, Scenario, Setting, run};
 use crate::{
@@ -63,14 +64,18 @@ pub fn run_all(
                 return Ok(());
             }
             let mut done = Vec::new();
+            let settings = settings(&**scenario);
+            let turns: usize = settings.iter().map(|set| set.turns(&**scenario)).sum();
+            let progress = progress(turns * runs as usize);
             for round in 0..runs {
-                let settings = settings(&**scenario);
                 for at in 0..settings.len() {
                     // Another order each time: what drifts hits all alike.
                     let setting = settings[(at + round as usize) % settings.len()];
-                    done.push(run(bpftune, &**scenario, setting)?);
+                    progress.set_message(setting.name());
+                    done.push(run(bpftune, &**scenario, setting, &progress)?);
                 }
             }
+            progress.finish_and_clear();
             match scenario.kind() {
                 Kind::Fault => judge(part, &**scenario, &done),
                 Kind::NothingWrong => judge_beside_off(part, &**scenario, &done, AS_WITHOUT),
@@ -80,6 +85,12 @@ pub fn run_all(
         })?;
     }
     Ok(())
+}
+
+/// A live line, where standard error is a terminal.
+fn progress(turns: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("  {bar:40} {pos} of {len} turns, {eta} left; {msg}");
+    ProgressBar::new(turns as u64).with_style(style.expect("it names only what there is"))
 }
 
 /// A ratio's goal: at least this share as good, whichever way is good.

@@ -35,6 +35,14 @@ pub struct Common {
 }
 
 impl Common {
+    /// For what `cargo xtask bench` of this name finds.
+    #[must_use]
+    pub fn recorder(&self, bench: &str) -> Recorder {
+        let quickly = if self.quick { " --quick" } else { "" };
+        let command = format!("cargo xtask bench {bench}{quickly}");
+        Recorder::new(&self.out, command, self.quick)
+    }
+
     /// Whether a part of this name is asked for.
     #[must_use]
     pub fn wants(&self, name: &str) -> bool {
@@ -52,13 +60,12 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// For a file, from the workspace's root, and the command that a person types.
+    /// For a file, from the workspace's root, and the command that a person types; quick are those with few samples.
     #[must_use]
-    pub fn new(path: impl Into<PathBuf>, command: &str, quick: bool) -> Recorder {
-        let quickly = if quick { " --quick" } else { "" };
+    pub fn new(path: impl Into<PathBuf>, command: impl Into<String>, quick: bool) -> Recorder {
         Recorder {
             path: root().join(path.into()),
-            command: format!("{command}{quickly}"),
+            command: command.into(),
             quick,
             origin: Origin::now(),
             done: Vec::new(),
@@ -179,7 +186,7 @@ mod tests {
     fn an_interrupted_run_keeps_what_is_done() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("bench.json");
-        let mut recorder = Recorder::new(&path, "cargo xtask bench x", true);
+        let mut recorder = Recorder::new(&path, "cargo xtask bench x --quick", true);
         let first = recorder.part("x", "first", |part| -> Result<()> {
             part.row(Row::count("things", "", 1.0).at_most(0.0));
             Ok(())

@@ -159,8 +159,12 @@ impl Page {
             .cloned()
             .collect();
         if parts.is_empty() {
+            let command = match file {
+                "lab" => format!("lab network --only {bench}` or `lab system"),
+                _ => format!("{file} {bench}"),
+            };
             return Err(format!(
-                "nothing behind `{words}` in docs/results: `cargo xtask {file} {bench}`, then `cargo xtask report`"
+                "nothing behind `{words}` in docs/results: `cargo xtask {command}`, then `cargo xtask report`"
             ));
         }
         let notes = || parts.iter().flat_map(|part| &part.notes);
