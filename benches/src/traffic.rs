@@ -125,11 +125,12 @@ impl Transfer {
             setsockopt(&sender, sockopt::TcpCongestion, &name.into())
                 .map_err(Error::doing(what))?;
         }
-        // On a lossy link the last packet of the handshake may be a while behind.
+        // On a lossy link the last packet of the handshake may be a while behind: where a tenth is lost, one connection of
+        // ten thousand takes more than 10 s.
         let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut fds, 10_000u16).map_err(Error::doing("cannot poll the listener"))? == 0 {
+        if poll(&mut fds, 60_000u16).map_err(Error::doing("cannot poll the listener"))? == 0 {
             let error = std::io::Error::from(ErrorKind::TimedOut);
-            return Err(Error::doing("no connection arrived within 10 s")(error));
+            return Err(Error::doing("no connection arrived within 60 s")(error));
         }
         let (mut receiver, _) = listener.accept().map_err(Error::doing("cannot accept"))?;
         for stream in [&sender, &receiver] {
@@ -259,7 +260,7 @@ fn is_timeout(error: &std::io::Error) -> bool {
 }
 
 fn connect(from: &Netns, address: SocketAddr) -> Result<TcpStream> {
-    from.run(|| TcpStream::connect_timeout(&address, Duration::from_secs(10)))
+    from.run(|| TcpStream::connect_timeout(&address, Duration::from_secs(60)))
         .map_err(Error::doing(format!("cannot connect to {address}")))
 }
 
