@@ -395,20 +395,28 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn recovery_is_from_onset_to_two_good_turns() {
-        let run = |figures: &[f64]| Run {
-            setting: Setting::On,
+impl Run {
+    /// With a turn a second.
+    fn each_second(setting: Setting, figures: &[f64]) -> Run {
+        Run {
+            setting,
             figures: figures.to_vec(),
             ends: (1..=figures.len()).map(|end| end as f64).collect(),
             beside: Vec::new(),
             bpf_share: None,
             changes: 0,
             reversals: 0,
-        };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recovery_is_from_onset_to_two_good_turns() {
+        let run = |figures: &[f64]| Run::each_second(Setting::On, figures);
         for (figures, time) in [
             (&[100.0, 100.0, 100.0][..], 0.0),
             (&[20.0, 100.0, 100.0], 2.0),

@@ -1,6 +1,7 @@
 //! Scenarios as pages show them: a line each, and how the figure moved.
 
 use bpftune_core::stats::median;
+use serde::Deserialize;
 
 use super::{Run, SETTINGS, Setting, report::names};
 use crate::result::{Curve, Goal, Part, Row, Verdict, shown};
@@ -44,8 +45,8 @@ pub fn scenarios(parts: &[Part]) -> String {
 #[must_use]
 pub fn curve(part: &Part) -> Option<Curve> {
     let (what, unit) = metric(part)?;
-    let detail = part.rows.iter().find_map(|row| row.detail.clone())?;
-    let runs: Vec<Run> = serde_json::from_value(detail).ok()?;
+    let detail = part.rows.iter().find_map(|row| row.detail.as_ref())?;
+    let runs = Vec::<Run>::deserialize(detail).ok()?;
     let figure = format!("{what}, {unit}");
     let title = format!("{}: {}", part.bench, part.name);
     let mut curve = Curve::new(&title, "seconds from the start of the load", &figure).linear();
@@ -139,18 +140,6 @@ fn goals(rows: &[Row]) -> String {
 mod tests {
     use super::*;
 
-    fn run(setting: Setting, figures: &[f64]) -> Run {
-        Run {
-            setting,
-            figures: figures.to_vec(),
-            ends: (1..=figures.len()).map(|end| end as f64).collect(),
-            beside: Vec::new(),
-            bpf_share: None,
-            changes: 0,
-            reversals: 0,
-        }
-    }
-
     fn part() -> Part {
         let mut part = Part {
             bench: "tcp-listen".into(),
@@ -158,9 +147,9 @@ mod tests {
             ..Part::default()
         };
         let runs = [
-            run(Setting::Off, &[10.0, 11.0]),
-            run(Setting::On, &[10.0, 90.0, 99.0]),
-            run(Setting::On, &[12.0, 90.0, 101.0]),
+            Run::each_second(Setting::Off, &[10.0, 11.0]),
+            Run::each_second(Setting::On, &[10.0, 90.0, 99.0]),
+            Run::each_second(Setting::On, &[12.0, 90.0, 101.0]),
         ];
         let five = |value: f64| vec![value; 5];
         let row = |rival: &str, value| {

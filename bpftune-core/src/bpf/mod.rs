@@ -197,7 +197,7 @@ impl Hooks {
                 continue;
             }
             let link = if hook.section.starts_with("cgroup/") || hook.section == "sockops" {
-                attach_to_cgroup_root(&program, &hook.section)
+                attach_to_cgroup_root(&program)
             } else {
                 program
                     .attach()
@@ -301,17 +301,14 @@ pub fn cgroup2_mount(mounts: &str) -> Option<&str> {
     })
 }
 
-fn attach_to_cgroup_root(
-    program: &libbpf_rs::ProgramMut<'_>,
-    section: &str,
-) -> Result<Link, String> {
+fn attach_to_cgroup_root(program: &libbpf_rs::ProgramMut<'_>) -> Result<Link, String> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").map_err(|error| error.to_string())?;
     let root = cgroup2_mount(&mounts)
         .ok_or("cgroup v2 is not mounted: mount -t cgroup2 none /sys/fs/cgroup")?;
     let root = File::open(root).map_err(|error| format!("cannot open {root}: {error}"))?;
     program
         .attach_cgroup(root.as_raw_fd())
-        .map_err(|error| refusal(&error, section))
+        .map_err(|error| refusal(&error, &text(program.section())))
 }
 
 #[cfg(test)]

@@ -61,13 +61,7 @@ fn take(docs: &Path) -> Result<()> {
 
 /// The plots of parts: those that they have, and those of scenarios' runs.
 fn curves(parts: &[Part]) -> Vec<Curve> {
-    let of = |part: &Part| {
-        part.curves
-            .iter()
-            .cloned()
-            .chain(curve(part))
-            .collect::<Vec<_>>()
-    };
+    let of = |part: &Part| part.curves.clone().into_iter().chain(curve(part));
     parts.iter().flat_map(of).collect()
 }
 
