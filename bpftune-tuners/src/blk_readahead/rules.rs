@@ -52,7 +52,7 @@ struct Device {
 }
 
 impl Device {
-    /// The value to try instead of `now`, within what is known to be wasteful and short.
+    /// The value to try instead of `now`, KiB: a power of two within what is known to be wasteful and short.
     fn target(&mut self, scenario: &str, now: i64, wanted: i64) -> Option<i64> {
         let down = scenario == WASTED;
         if down {
@@ -63,14 +63,18 @@ impl Device {
         if self.useless[usize::from(down)] {
             return None;
         }
-        let target = if down {
-            let above = self.short.map_or(LEAST_KIB, |short| short * 2);
-            wanted.max(above)
+        let (target, better) = if down {
+            let above = self
+                .short
+                .map_or(LEAST_KIB, |short| short.max(LEAST_KIB / 2) * 2);
+            let target = power_of_two(wanted.max(above));
+            (target, target < now)
         } else {
             let below = self.wasteful.map_or(MOST_KIB, |wasteful| wasteful / 2);
-            wanted.min(below)
+            let target = power_of_two(wanted.max(LEAST_KIB).min(below));
+            (target, target > now)
         };
-        (if down { target < now } else { target > now }).then_some(target)
+        (better && (LEAST_KIB..=MOST_KIB).contains(&target)).then_some(target)
     }
 
     /// Whether a trial goes on that has not told yet.
@@ -199,9 +203,13 @@ impl BlkReadahead {
             // Files that were opened before: they say nothing of today's value.
             return None;
         }
+        if seen_at == 0 {
+            // Readahead is switched off here: not too short, but somebody's choice.
+            return None;
+        }
         let (wanted, reason) = match signal.scenario.as_ref() {
             WASTED if around >= WASTE_RATIO * (full + other) => (
-                power_of_two(seen_at / STEP).max(LEAST_KIB),
+                seen_at / STEP,
                 format!(
                     "{seen_at} KiB were read around each of {around:.0} pages a second of mapped files on {}, and only \
                      {:.0} times a second did anybody read on",
@@ -212,7 +220,7 @@ impl BlkReadahead {
             SHORT if full >= SHORT_PER_SECOND => {
                 let times = (full / SHORT_PER_SECOND * 2.0).min(STEP as f64);
                 (
-                    power_of_two(seen_at.saturating_mul(times as i64)).min(MOST_KIB),
+                    seen_at.saturating_mul(times as i64),
                     format!(
                         "streams on {} used up {full:.0} windows of {seen_at} KiB a second, the longest that they may \
                          have",

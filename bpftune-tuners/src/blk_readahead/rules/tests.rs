@@ -205,6 +205,21 @@ fn streams_beside_the_waste_keep_what_they_need() {
 }
 
 #[test]
+fn readahead_that_is_switched_off_stays_off() {
+    let mut tuner = BlkReadahead::default();
+    let seen = signal(SHORT, 0, 0.0, 1e6, 0.0);
+    assert!(says(&mut tuner, &seen, &view(0)).is_empty());
+}
+
+#[test]
+fn a_window_below_the_least_grows_to_the_least_at_once() {
+    let mut tuner = BlkReadahead::default();
+    let seen = signal(SHORT, 3, 0.0, 1e6, 0.0);
+    let proposal = says(&mut tuner, &seen, &view(3)).pop().unwrap();
+    assert_eq!(proposal.target.last(), LEAST_KIB);
+}
+
+#[test]
 fn a_device_that_vanished_gets_no_proposal() {
     let mut tuner = BlkReadahead::default();
     let gone = Recorded {
@@ -242,14 +257,19 @@ fn memory_pressure_gives_back_what_was_raised() {
 proptest! {
     #[test]
     fn proposals_are_whole_pages_within_the_bound(
-        numbers in prop::collection::vec(0.0f64..1e7, 3), now in 0i64..20_000, waste in any::<bool>()
+        windows in prop::collection::vec(
+            (prop::collection::vec(0.0f64..1e7, 3), prop_oneof![0i64..200, 0i64..20_000], any::<bool>()), 1..4
+        )
     ) {
-        let scenario = if waste { WASTED } else { SHORT };
-        let seen = signal(scenario, now, numbers[0], numbers[1], numbers[2]);
-        for proposal in says(&mut BlkReadahead::default(), &seen, &view(now)) {
-            let target = proposal.target.last();
-            prop_assert!((LEAST_KIB..=MOST_KIB).contains(&target) && target.count_ones() == 1);
-            prop_assert!(waste == (target < now));
+        let mut tuner = BlkReadahead::default();
+        for (numbers, now, waste) in windows {
+            let scenario = if waste { WASTED } else { SHORT };
+            let seen = signal(scenario, now, numbers[0], numbers[1], numbers[2]);
+            for proposal in says(&mut tuner, &seen, &view(now)) {
+                let target = proposal.target.last();
+                prop_assert!((LEAST_KIB..=MOST_KIB).contains(&target) && target.count_ones() == 1);
+                prop_assert!(waste == (target < now));
+            }
         }
     }
 }
