@@ -43,6 +43,18 @@ struct Args {
     bpftune: Option<PathBuf>,
 }
 
+impl Args {
+    /// Some daemons are started from another directory.
+    fn daemon(&self) -> Result<PathBuf> {
+        match &self.bpftune {
+            Some(path) => path
+                .canonicalize()
+                .map_err(Error::doing(format!("cannot find {}", path.display()))),
+            None => daemon::binary(),
+        }
+    }
+}
+
 /// What can be run by itself.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
@@ -85,7 +97,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     };
     let mut recorder = Recorder::new(LAB, command, args.runs < RUNS);
     if !scenarios.is_empty() {
-        let bpftune = args.bpftune.clone().map_or_else(daemon::binary, Ok)?;
+        let bpftune = args.daemon()?;
         let only = args.only.as_deref();
         lab::network::run_all(&bpftune, &mut recorder, &scenarios, only, args.runs)?;
         let missed = recorder.finish(&mut out, args.json)?;
@@ -100,7 +112,7 @@ fn run(args: &Args) -> Result<ExitCode> {
 const NEVER: f64 = 60.0;
 
 fn tcp_buffer(args: &Args, recorder: &mut Recorder) -> Result<()> {
-    let bpftune = args.bpftune.clone().map_or_else(daemon::binary, Ok)?;
+    let bpftune = args.daemon()?;
     let wanted = |part| args.part.is_empty() || args.part.contains(&part);
     let rtt = Duration::from_millis(10);
     let shape = || Shape::new(rtt).rate(1_000_000_000);

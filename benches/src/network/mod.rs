@@ -119,6 +119,12 @@ pub trait Scenario {
         10.0
     }
 
+    /// Turns in a row of which more than half must be good again before the fault counts as mended: more where many turns
+    /// fare badly by hand, too.
+    fn in_a_row(&self) -> usize {
+        2
+    }
+
     /// How often the tuner may change its mind: one that tries values takes back what did not help.
     fn reversals(&self) -> f64 {
         0.0
@@ -259,10 +265,11 @@ impl Run {
         median_of_last(&self.beside, turns)
     }
 
-    /// How long it fared badly: from the start of the first turn worse than this figure until two turns in a row were at
-    /// it again; 0 where no turn was worse, [`NEVER`] where it did not come back.
+    /// How long it fared badly: from the start of the first turn worse than this figure to the end of the first of
+    /// `in_a_row` turns of which more than half were at it again; 0 where no turn was worse, [`NEVER`] where it did not
+    /// come back.
     #[must_use]
-    pub fn recovered_in(&self, figure: f64, better: Direction) -> f64 {
+    pub fn recovered_in(&self, figure: f64, better: Direction, in_a_row: usize) -> f64 {
         let fine = |f: f64| match better {
             Direction::Higher => f >= figure,
             Direction::Lower => f <= figure,
@@ -270,8 +277,8 @@ impl Run {
         let Some(onset) = self.figures.iter().position(|f| !fine(*f)) else {
             return 0.0;
         };
-        let good = |two: &[f64]| two.iter().all(|f| fine(*f));
-        let back = self.figures[onset..].windows(2).position(good);
+        let good = |row: &[f64]| row.iter().filter(|f| fine(**f)).count() * 2 > row.len();
+        let back = self.figures[onset..].windows(in_a_row).position(good);
         let start = onset.checked_sub(1).map_or(0.0, |before| self.ends[before]);
         back.map_or(NEVER, |at| self.ends[onset + at] - start)
     }
@@ -415,7 +422,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn recovery_is_from_onset_to_two_good_turns() {
+    fn recovery_is_from_onset_to_good_turns_in_a_row() {
         let run = |figures: &[f64]| Run::each_second(Setting::On, figures);
         for (figures, time) in [
             (&[100.0, 100.0, 100.0][..], 0.0),
@@ -424,13 +431,16 @@ mod tests {
             (&[100.0, 20.0, 100.0], NEVER),
         ] {
             assert_eq!(
-                run(figures).recovered_in(90.0, Direction::Higher),
+                run(figures).recovered_in(90.0, Direction::Higher, 2),
                 time,
                 "{figures:?}"
             );
             let inverse: Vec<f64> = figures.iter().map(|f| 1.0 / f).collect();
-            let time_lower = run(&inverse).recovered_in(1.0 / 90.0, Direction::Lower);
+            let time_lower = run(&inverse).recovered_in(1.0 / 90.0, Direction::Lower, 2);
             assert_eq!(time_lower, time, "{inverse:?}");
         }
+        let scattered = run(&[20.0, 30.0, 100.0, 20.0, 100.0, 30.0, 100.0, 100.0]);
+        assert_eq!(scattered.recovered_in(90.0, Direction::Higher, 2), 7.0);
+        assert_eq!(scattered.recovered_in(90.0, Direction::Higher, 5), 3.0);
     }
 }

@@ -159,7 +159,7 @@ fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
         Direction::Lower => median(&hand) / GOOD,
     };
     let times: Vec<f64> = of(Setting::On)
-        .map(|run| run.recovered_in(good, better))
+        .map(|run| run.recovered_in(good, better, scenario.in_a_row()))
         .collect();
     let most = |count: fn(&Run) -> u64| of(Setting::On).map(count).max().unwrap_or(0) as f64;
     let name = format!("{what}{}", names::ON);

@@ -168,7 +168,7 @@ impl Scenario for Crowd {
         10
     }
     fn turns_on(&self) -> usize {
-        18
+        28
     }
     fn missing(&self) -> Option<&'static str> {
         needs()

@@ -111,8 +111,12 @@ impl PidNs {
 
 impl Drop for PidNs {
     fn drop(&mut self) {
-        // --kill-child: the namespace's init goes with it, and all others with that.
-        let _ = self.holder.kill();
+        // All others go with the namespace's init. Where unshare(1) is there to wait for it, what they used is counted as ours.
+        let init = nix::unistd::Pid::from_raw(self.init.cast_signed());
+        if self.init == 0 || nix::sys::signal::kill(init, nix::sys::signal::SIGKILL).is_err() {
+            // --kill-child: the init goes with it.
+            let _ = self.holder.kill();
+        }
         let _ = self.holder.wait();
     }
 }

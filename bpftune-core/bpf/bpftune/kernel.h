@@ -413,6 +413,8 @@ struct sched_entity {
 /* include/linux/mm_types.h */
 struct mm_struct {
 	int map_count;
+	/* Not null once the process had a context of io_setup(2); needs CONFIG_AIO. */
+	struct kioctx_table *ioctx_table;
 };
 
 /* include/linux/sched.h: of task_struct.flags */

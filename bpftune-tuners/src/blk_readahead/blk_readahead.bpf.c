@@ -97,6 +97,20 @@ struct {
 	__type(value, __u64);
 } demand SEC(".maps");
 
+/* The last read(2) of a wanted file on this processor. */
+struct reading {
+	__u64 mapping;
+	__u64 index;
+	__u64 last;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct reading);
+} reading SEC(".maps");
+
 /* The disk below a file; 0 where there is none (a network file system, memory). */
 static __always_inline __u32 disk_of(const struct inode *inode)
 {
@@ -174,22 +188,45 @@ int BPF_PROG(page_cache_ra_order, struct inode *inode, unsigned long index, stru
 	return 0;
 }
 
-static __always_inline void count_demand(const struct address_space *mapping, __u64 pages)
+static __always_inline bool wanted(const struct address_space *mapping)
 {
-	__u32 zero = 0, *wanted = bpf_map_lookup_elem(&focus, &zero);
-	__u64 *sum;
+	__u32 zero = 0, *device = bpf_map_lookup_elem(&focus, &zero);
 
-	if (!wanted || !*wanted || disk_of(mapping->host) != *wanted)
-		return;
-	sum = bpf_map_lookup_elem(&demand, &zero);
+	return device && *device && disk_of(mapping->host) == *device;
+}
+
+static __always_inline void add_demand(__u64 pages)
+{
+	__u32 zero = 0;
+	__u64 *sum = bpf_map_lookup_elem(&demand, &zero);
+
 	if (sum)
 		*sum += pages;
 }
 
+/*
+ * Once for each run of pages that are in memory. Where one is still on its way, the same
+ * read(2) comes back for the rest: that is no more demand, or slow readahead would look
+ * like much of it.
+ */
 SEC("tp_btf/mm_filemap_get_pages")
 int BPF_PROG(mm_filemap_get_pages, struct address_space *mapping, unsigned long index, unsigned long last)
 {
-	count_demand(mapping, last > index ? last - index : 1);
+	__u32 zero = 0;
+	struct reading *before;
+
+	if (!wanted(mapping))
+		return 0;
+	before = bpf_map_lookup_elem(&reading, &zero);
+	if (!before)
+		return 0;
+	bool the_rest = before->mapping == (__u64)mapping && before->last == last && index > before->index;
+
+	before->mapping = (__u64)mapping;
+	before->index = index;
+	before->last = last;
+	if (!the_rest)
+		add_demand(last > index ? last - index : 1);
 	return 0;
 }
 
@@ -197,13 +234,15 @@ int BPF_PROG(mm_filemap_get_pages, struct address_space *mapping, unsigned long 
 SEC("tp_btf/mm_filemap_map_pages")
 int BPF_PROG(mm_filemap_map_pages, struct address_space *mapping, unsigned long first, unsigned long last)
 {
-	count_demand(mapping, 1);
+	if (wanted(mapping))
+		add_demand(1);
 	return 0;
 }
 
 SEC("tp_btf/mm_filemap_fault")
 int BPF_PROG(mm_filemap_fault, struct address_space *mapping, unsigned long index)
 {
-	count_demand(mapping, 1);
+	if (wanted(mapping))
+		add_demand(1);
 	return 0;
 }

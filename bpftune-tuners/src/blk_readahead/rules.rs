@@ -136,12 +136,11 @@ impl Tuner for BlkReadahead {
             0.1,
         );
         demand.metric.scale = bpftune_core::stats::Scale::Relative;
+        // Who reads more in the same time copies less than it waits: some more of that is no harm.
+        let mut waits = Guard::stall(Resource::Io, 0.1);
+        waits.worse_by = 1.5;
         Plan {
-            guards: vec![
-                demand,
-                Guard::stall(Resource::Io, 0.1),
-                Guard::stall(Resource::Memory, 0.02),
-            ],
+            guards: vec![demand, waits, Guard::stall(Resource::Memory, 0.02)],
             baseline: Windows {
                 count: 5,
                 length: Duration::from_millis(500),

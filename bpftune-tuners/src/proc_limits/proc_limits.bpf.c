@@ -14,7 +14,8 @@
  * Tasks are counted there, too: the pid namespace of the daemon knows how many
  * numbers it gave away. From which number on that is news, user space says. What
  * the kernel counts for the host alone (files, AIO, keys) is in /proc only: "census"
- * asks user space to look there, seldom, and only while processes come and go.
+ * asks user space to look there, seldom, and only while processes come and go; soon
+ * where a thread of a process with AIO ends, as a worker does that got no more of it.
  */
 #include "bpftune/kernel.h"
 #include <bpf/bpf_helpers.h>
@@ -31,6 +32,7 @@ char LICENSE[] SEC("license") = "GPL";
 #define SHORT_INTERVAL_NS 20000000ULL
 #define TASKS_INTERVAL_NS 1000000000ULL
 #define CENSUS_INTERVAL_NS 5000000000ULL
+#define AIO_INTERVAL_NS 100000000ULL
 
 enum scenario {
 	TASKS = 1,
@@ -65,9 +67,9 @@ struct {
 	__type(value, struct settings);
 } settings SEC(".maps");
 
-static __always_inline void send(__u32 scenario, __u64 interval, __u64 used, __u64 limit)
+static __always_inline void send(__u32 scenario, __u32 detail, __u64 interval, __u64 used, __u64 limit)
 {
-	__u32 count = pass_host_gate(scenario, 0, interval);
+	__u32 count = pass_host_gate(scenario, detail, interval);
 
 	if (!count)
 		return;
@@ -119,7 +121,7 @@ static __always_inline void look_at(struct ucounts *user, __u32 scenario, __u32 
 	__u64 used = 0, limit = 0;
 
 	if (held(user, what, &used, &limit) && used * 2 > limit)
-		send(scenario, SHORT_INTERVAL_NS, used, limit);
+		send(scenario, 0, SHORT_INTERVAL_NS, used, limit);
 }
 
 /* What the user of a process has. */
@@ -131,7 +133,15 @@ static __always_inline void look(struct task_struct *task)
 	look_at(user, WATCHES, bpf_core_enum_value(enum ucount_type, UCOUNT_INOTIFY_WATCHES));
 	look_at(user, INSTANCES, bpf_core_enum_value(enum ucount_type, UCOUNT_INOTIFY_INSTANCES));
 	look_at(user, USERNS, bpf_core_enum_value(enum ucount_type, UCOUNT_USER_NAMESPACES));
-	send(CENSUS, CENSUS_INTERVAL_NS, 0, 0);
+	send(CENSUS, 0, CENSUS_INTERVAL_NS, 0, 0);
+}
+
+/* A task that ends may have no memory any more, but the first thread of its process has. */
+static __always_inline bool has_aio(struct task_struct *task)
+{
+	struct mm_struct *mm = BPF_CORE_READ(task, group_leader, mm);
+
+	return mm && bpf_core_field_exists(mm->ioctx_table) && BPF_CORE_READ(mm, ioctx_table);
 }
 
 /* Its files, and with them its watches, go after this. */
@@ -139,6 +149,8 @@ SEC("tp_btf/sched_process_exit")
 int BPF_PROG(task_ended, struct task_struct *task)
 {
 	look(task);
+	if (has_aio(task))
+		send(CENSUS, 1, AIO_INTERVAL_NS, 0, 0);
 	return 0;
 }
 
@@ -166,7 +178,7 @@ int BPF_PROG(task_made, struct task_struct *parent, struct task_struct *child)
 		__u64 tasks = BPF_CORE_READ(number.ns, pid_allocated) & 0x7fffffff;
 
 		if (tasks >= set->tasks_from)
-			send(TASKS, TASKS_INTERVAL_NS, tasks, set->tasks_from);
+			send(TASKS, 0, TASKS_INTERVAL_NS, tasks, set->tasks_from);
 		return 0;
 	}
 	return 0;

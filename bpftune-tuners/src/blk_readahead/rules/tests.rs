@@ -1,9 +1,10 @@
 use std::cell::Cell;
 
-use bpftune_core::{Figure, NetnsCookie, Urgency};
+use bpftune_core::{Figure, NetnsCookie, Urgency, trial::Action};
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::trial;
 
 const KNOB: &str = "/sys/block/loop0/queue/read_ahead_kb";
 
@@ -252,6 +253,45 @@ fn memory_pressure_gives_back_what_was_raised() {
         ..view(128)
     };
     assert!(tuner.on_memory_pressure(&lowered).is_empty());
+}
+
+/// Pages asked for and the share of time that all tasks waited for a disk, without and with the change.
+fn tried(pages: [f64; 2], waited: [f64; 2]) -> (Outcome, Action) {
+    let (record, action) = trial(
+        BlkReadahead::default().trial(READ_AHEAD),
+        |counter, with, window| {
+            let wobble = 1.0 + (window * 7 % 5) as f64 * 0.01;
+            let side = usize::from(with);
+            // Windows are of half a second.
+            wobble
+                * match counter {
+                    Counter::Own(_) => pages[side] / 2.0,
+                    Counter::Stall {
+                        resource: Resource::Io,
+                        ..
+                    } => waited[side] / 2.0,
+                    _ => 0.0,
+                }
+        },
+    );
+    (record.outcome, action)
+}
+
+#[test]
+fn a_reader_that_is_faster_may_wait_for_a_larger_part_of_its_time() {
+    // As it was where 32 KiB became 256.
+    assert_eq!(
+        tried([112e3, 318e3], [0.50, 0.65]),
+        (Outcome::Better, Action::Kept)
+    );
+    assert_eq!(
+        tried([318e3, 320e3], [0.30, 0.65]),
+        (Outcome::Worse, Action::Reverted)
+    );
+    assert_eq!(
+        tried([318e3, 320e3], [0.0, 0.2]),
+        (Outcome::Worse, Action::Reverted)
+    );
 }
 
 proptest! {
