@@ -371,7 +371,11 @@ fn start_with_mounts(
     link: &Link,
     change: impl Fn() -> nix::Result<()> + Send + Sync + 'static,
 ) -> Daemon {
-    with_mounts(change, || start(link, &[]))
+    // Found before that: a program in a chroot has no path as seen from a new mount namespace.
+    let bpftune = binary().unwrap();
+    with_mounts(change, || {
+        Daemon::start(&bpftune, &[&link.a, &link.b], &[]).unwrap()
+    })
 }
 
 #[test]
