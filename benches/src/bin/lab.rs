@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 use lab::{
     Error, Result, daemon,
     link::{Link, Shape},
-    processor::stay_on,
+    processor::on_processor,
     result::{self, LAB, Recorder, Row},
     scenario::{Direction, LARGE, compare, daemon_first, next_connection, set_buffers},
     traffic::{Transfer, connections_per_second},
@@ -179,11 +179,9 @@ fn connections(part: &mut result::Part, bpftune: &Path) -> Result<()> {
     let pair = Pair::new()?;
     let measure = || {
         std::thread::sleep(SETTLED);
-        let turn = || {
-            stay_on(0)?;
+        on_processor(0, || {
             connections_per_second(&pair.near, &pair.far, Pair::FAR.into(), TURN)
-        };
-        std::thread::scope(|scope| scope.spawn(turn).join().expect("a turn does not panic"))
+        })
     };
     let on = || -> Result<(f64, Vec<String>, u64)> {
         let daemon = daemon::Daemon::start(bpftune, &[], &[])?;

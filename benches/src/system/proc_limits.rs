@@ -12,7 +12,7 @@ use super::{THROUGHPUT, pid_ns::PidNs};
 use crate::{
     Error, Result, daemon,
     network::{Kind, Scenario, Stage, Values, host::HostValues, rest_of_second},
-    processor::stay_on,
+    processor::on_processor,
     programs,
 };
 
@@ -105,8 +105,7 @@ impl Stage for Watched {
     /// It comes and goes each second.
     fn turn(&mut self) -> Result<f64> {
         let start = Instant::now();
-        let (instance, watched) = self.tree.watch()?;
-        drop(instance);
+        let (_, watched) = self.tree.watch()?;
         rest_of_second(start);
         Ok(watched as f64 * 100.0 / self.tree.paths.len() as f64)
     }
@@ -358,14 +357,12 @@ struct Mixed {
 impl Stage for Mixed {
     /// All on one processor: where the kernel puts each thread is drawn anew in each run, and worth a tenth.
     fn turn(&mut self) -> Result<f64> {
-        let file = &self.file;
-        let turn = || {
-            stay_on(0)?;
+        on_processor(0, || {
             let (start, mut rounds) = (Instant::now(), 0);
             while start.elapsed() < Duration::from_secs(1) {
                 for _ in 0..50 {
-                    fs::write(file, [0; 512]).map_err(Error::doing("cannot write a file"))?;
-                    fs::read(file).map_err(Error::doing("cannot read a file"))?;
+                    fs::write(&self.file, [0; 512]).map_err(Error::doing("cannot write a file"))?;
+                    fs::read(&self.file).map_err(Error::doing("cannot read a file"))?;
                 }
                 std::thread::scope(|scope| {
                     for _ in 0..8 {
@@ -375,7 +372,6 @@ impl Stage for Mixed {
                 rounds += 1;
             }
             Ok(f64::from(rounds) / start.elapsed().as_secs_f64())
-        };
-        std::thread::scope(|scope| scope.spawn(turn).join().expect("a turn does not panic"))
+        })
     }
 }

@@ -63,17 +63,14 @@ impl Device {
         if self.useless[usize::from(down)] {
             return None;
         }
-        let (target, better) = if down {
-            let above = self
-                .short
-                .map_or(LEAST_KIB, |short| short.max(LEAST_KIB / 2) * 2);
-            let target = power_of_two(wanted.max(above));
-            (target, target < now)
+        let target = power_of_two(if down {
+            let above = self.short.map_or(LEAST_KIB, |short| short * 2);
+            wanted.max(above).max(LEAST_KIB)
         } else {
             let below = self.wasteful.map_or(MOST_KIB, |wasteful| wasteful / 2);
-            let target = power_of_two(wanted.max(LEAST_KIB).min(below));
-            (target, target > now)
-        };
+            wanted.max(LEAST_KIB).min(below)
+        });
+        let better = if down { target < now } else { target > now };
         (better && (LEAST_KIB..=MOST_KIB).contains(&target)).then_some(target)
     }
 

@@ -133,7 +133,6 @@ static __always_inline void look(struct task_struct *task)
 	look_at(user, WATCHES, bpf_core_enum_value(enum ucount_type, UCOUNT_INOTIFY_WATCHES));
 	look_at(user, INSTANCES, bpf_core_enum_value(enum ucount_type, UCOUNT_INOTIFY_INSTANCES));
 	look_at(user, USERNS, bpf_core_enum_value(enum ucount_type, UCOUNT_USER_NAMESPACES));
-	send(CENSUS, 0, CENSUS_INTERVAL_NS, 0, 0);
 }
 
 /* A task that ends may have no memory any more, but the first thread of its process has. */
@@ -151,6 +150,8 @@ int BPF_PROG(task_ended, struct task_struct *task)
 	look(task);
 	if (has_aio(task))
 		send(CENSUS, 1, AIO_INTERVAL_NS, 0, 0);
+	else
+		send(CENSUS, 0, CENSUS_INTERVAL_NS, 0, 0);
 	return 0;
 }
 
@@ -161,6 +162,7 @@ int BPF_PROG(task_made, struct task_struct *parent, struct task_struct *child)
 	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
 
 	look(parent);
+	send(CENSUS, 0, CENSUS_INTERVAL_NS, 0, 0);
 	if (!set || !set->tasks_from)
 		return 0;
 	struct pid *pid = BPF_CORE_READ(child, thread_pid);
