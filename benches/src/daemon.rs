@@ -191,16 +191,28 @@ impl Daemon {
     /// # Errors
     /// Where it does not answer.
     pub fn changes(&self) -> Result<(u64, u64)> {
-        let status = self.status()?;
-        let sum = |key: &str| {
-            status["knobs"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(|knob| knob[key].as_u64())
-                .sum()
-        };
+        let knobs = self.knobs()?;
+        let sum = |key: &str| knobs.iter().filter_map(|knob| knob[key].as_u64()).sum();
         Ok((sum("changes"), sum("reversals")))
+    }
+
+    /// How many knobs differ from their original values.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub fn lasting(&self) -> Result<u64> {
+        let knobs = self.knobs()?;
+        let differs =
+            |knob: &&Json| !knob["original"].is_null() && knob["original"] != knob["current"];
+        Ok(knobs.iter().filter(differs).count() as u64)
+    }
+
+    fn knobs(&self) -> Result<Vec<Json>> {
+        let mut status = self.status()?;
+        match status["knobs"].take() {
+            Json::Array(knobs) => Ok(knobs),
+            _ => Err(Error::other("bpftune status", "it names no knobs")),
+        }
     }
 
     /// Its reverter's process, 0 where it has none.

@@ -250,6 +250,9 @@ pub struct Run {
     pub changes: u64,
     /// Of these, against the one before of the same parameter.
     pub reversals: u64,
+    /// Parameters that differed from the start at its end.
+    #[serde(default)]
+    pub lasting: u64,
 }
 
 impl Run {
@@ -355,9 +358,9 @@ fn run(
         Some(daemon) if scenario.bpf_share().is_some() => bpf_share(daemon, &mut *stage)?,
         _ => None,
     };
-    let (changes, reversals) = match &daemon {
-        Some(daemon) => daemon.changes()?,
-        None => (0, 0),
+    let ((changes, reversals), lasting) = match &daemon {
+        Some(daemon) => (daemon.changes()?, daemon.lasting()?),
+        None => ((0, 0), 0),
     };
     if let Some(daemon) = &daemon
         && std::env::var_os("LAB_LOG").is_some()
@@ -372,6 +375,7 @@ fn run(
         bpf_share,
         changes,
         reversals,
+        lasting,
     })
 }
 
@@ -413,6 +417,7 @@ impl Run {
             bpf_share: None,
             changes: 0,
             reversals: 0,
+            lasting: 0,
         }
     }
 }

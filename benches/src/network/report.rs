@@ -135,14 +135,17 @@ fn judge_beside_off(part: &mut Part, scenario: &dyn Scenario, runs: &[Run], leas
     let of = |setting| runs.iter().filter(move |run| run.setting == setting);
     let figure = |run: &Run| run.figure(scenario.turns());
     let figures = |setting| of(setting).map(figure).collect::<Vec<_>>();
-    let (off, on) = (figures(Setting::Off), figures(Setting::On));
+    // Taken in turn, so what a round's runs share, such as a slower hour of the machine, is no difference.
+    let (mut off, mut on) = (figures(Setting::Off), figures(Setting::On));
+    let pairs = off.len().min(on.len());
+    off.truncate(pairs);
+    on.truncate(pairs);
     let (what, unit) = scenario.metric();
     let name = format!("{what}{}", names::ON);
-    let row = Row::compared(name, unit, &on, (names::TUNER_OFF, &off));
+    let row = Row::paired(name, unit, &on, (names::TUNER_OFF, &off));
     part.row(as_good(row, scenario.better(), least).detail(runs));
-    // A change and what takes it back are two, of which the second is a reversal.
-    let lasting = of(Setting::On).map(|run| run.changes.saturating_sub(2 * run.reversals));
-    let lasting = lasting.max().unwrap_or(0) as f64;
+    let lasting = of(Setting::On).map(|run| run.lasting).max();
+    let lasting = lasting.unwrap_or(0) as f64;
     part.row(Row::count(names::LASTING, "", lasting).at_most(0.0));
     bpf_share(part, scenario, runs);
 }

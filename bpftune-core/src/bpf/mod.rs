@@ -4,11 +4,13 @@ mod events;
 mod feed;
 mod fields;
 mod host_source;
+mod relay;
 
 use std::{ffi::OsStr, fs::File, io, os::fd::AsRawFd, path::Path};
 
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, OpenObject};
 
+use self::relay::Place;
 pub use self::{
     events::{EventHeader, Events},
     feed::{EventSource, Feed, Parse, Scenarios, monotonic_ns, split},
@@ -61,10 +63,17 @@ impl HookStatus {
     }
 }
 
+/// What keeps a program attached.
+enum Attached {
+    Alone(Link),
+    /// Behind others' or before them: see `bpftune/relay.h`.
+    InLine(#[expect(dead_code, reason = "leaves the line when dropped")] Place),
+}
+
 /// A loaded object with its attached programs. Everything detaches on drop.
 pub struct Hooks {
     // Links before the object: they go first.
-    links: Vec<(String, Link)>,
+    links: Vec<(String, Attached)>,
     object: Option<Object>,
     status: Vec<HookStatus>,
 }
@@ -162,12 +171,7 @@ impl Hooks {
     /// The map of that name, where the object could be loaded.
     #[must_use]
     pub fn map(&self, name: &str) -> Option<MapHandle> {
-        let map = self
-            .object
-            .as_ref()?
-            .maps()
-            .find(|map| map.name() == OsStr::new(name))?;
-        MapHandle::try_from(&map).ok()
+        map_of(self.object.as_ref()?, name)
     }
 
     /// Detaches these programs, or attaches them: for those whose hook costs something as long as anything stands on it,
@@ -187,7 +191,10 @@ impl Hooks {
     /// returned with the reason.
     fn attach(&mut self, wanted: impl Fn(&str) -> bool) -> Vec<(String, String)> {
         let mut refused = Vec::new();
-        for program in self.object.iter().flat_map(Object::progs_mut) {
+        let Some(object) = &self.object else {
+            return refused;
+        };
+        for program in object.progs_mut() {
             let name = text(program.name());
             let hook = self.status.iter_mut().find(|hook| hook.name == name);
             let Some(hook) = hook.filter(|hook| hook.off.is_none()) else {
@@ -196,15 +203,17 @@ impl Hooks {
             if !wanted(&name) || self.links.iter().any(|(other, _)| *other == name) {
                 continue;
             }
-            let link = if hook.section.starts_with("cgroup/") || hook.section == "sockops" {
-                attach_to_cgroup_root(&program)
+            let attached = if hook.section.starts_with("cgroup/") || hook.section == "sockops" {
+                attach_to_cgroup_root(&program).map(Attached::Alone)
             } else {
-                program
-                    .attach()
-                    .map_err(|error| refusal(&error, &hook.section))
+                let attached = match map_of(object, &relay::next_of(&name)) {
+                    Some(next) => Place::take(&hook.section, &program, next).map(Attached::InLine),
+                    None => program.attach().map(Attached::Alone),
+                };
+                attached.map_err(|error| refusal(&error, &hook.section))
             };
-            match link {
-                Ok(link) => self.links.push((name, link)),
+            match attached {
+                Ok(attached) => self.links.push((name, attached)),
                 Err(why) => {
                     hook.off = Some(why.clone());
                     refused.push((name, why));
@@ -228,7 +237,8 @@ impl Hooks {
     /// # Errors
     /// Where the kernel refuses.
     pub fn iterate_into(&self, name: &str, to: &mut impl io::Write) -> Result<Option<u64>> {
-        let Some((_, link)) = self.links.iter().find(|(other, _)| other == name) else {
+        let link = self.links.iter().find(|(other, _)| other == name);
+        let Some((_, Attached::Alone(link))) = link else {
             return Ok(None);
         };
         let mut iterator = Iter::new(link).map_err(|source| Error::Bpf {
@@ -255,6 +265,11 @@ impl Hooks {
             })
             .sum()
     }
+}
+
+fn map_of(object: &Object, name: &str) -> Option<MapHandle> {
+    let map = object.maps().find(|map| map.name() == OsStr::new(name))?;
+    MapHandle::try_from(&map).ok()
 }
 
 fn text(name: &OsStr) -> String {

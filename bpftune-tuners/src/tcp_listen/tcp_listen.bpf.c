@@ -23,6 +23,7 @@
 #include "bpftune/descriptor.h"
 #include "bpftune/event.h"
 #include "bpftune/gate.h"
+#include "bpftune/relay.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -90,11 +91,8 @@ static __always_inline bool nearly(__u32 queue, __u32 limit)
 	return (__u64)queue * 4 >= (__u64)limit * 3;
 }
 
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(handshake_done, const struct sock *sk, int oldstate, int newstate)
+static __always_inline void look_at_listener(const struct sock *sk)
 {
-	if (oldstate != TCP_LISTEN || newstate != TCP_SYN_RECV || sk->sk_protocol != IPPROTO_TCP)
-		return 0;
 	__u32 limit = sk->sk_max_ack_backlog;
 	__u32 accept = sk->sk_ack_backlog + 1;
 	bool own = limit < (__u32)sk->__sk_common.skc_net.net->core.sysctl_somaxconn;
@@ -104,15 +102,24 @@ int BPF_PROG(handshake_done, const struct sock *sk, int oldstate, int newstate)
 			send(sk, ACCEPT_QUEUE, INTERVAL_NS, accept, requests(sk));
 		else if (accept > limit)
 			send(sk, OWN_BACKLOG, OWN_INTERVAL_NS, accept, 0);
-		return 0;
+		return;
 	}
 	if (own)
-		return 0;
+		return;
 	__u32 handshakes = requests(sk);
 
 	if (nearly(handshakes, limit))
 		send(sk, SYN_QUEUE, INTERVAL_NS, accept, handshakes);
-	return 0;
+}
+
+RELAY(handshake_done);
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(handshake_done, const struct sock *sk, int oldstate, int newstate)
+{
+	if (oldstate == TCP_LISTEN && newstate == TCP_SYN_RECV && sk->sk_protocol == IPPROTO_TCP)
+		look_at_listener(sk);
+	return pass_on(ctx, &handshake_done_next);
 }
 
 SEC("tp_btf/tcp_retransmit_synack")

@@ -17,6 +17,7 @@
 #include <bpf/bpf_core_read.h>
 #include "bpftune/event.h"
 #include "bpftune/gate.h"
+#include "bpftune/relay.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -34,24 +35,21 @@ struct tcp_ports_event {
 	__u8 pad[4];
 };
 
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(no_port, const struct sock *sk, int oldstate, int newstate)
+static __always_inline void look_at_failed(const struct sock *sk)
 {
-	if (oldstate != TCP_SYN_SENT || newstate != TCP_CLOSE || sk->sk_protocol != IPPROTO_TCP)
-		return 0;
 	if (BPF_CORE_READ_BITFIELD(sk, sk_userlocks) & SOCK_BINDPORT_LOCK)
-		return 0;
+		return;
 	if (BPF_CORE_READ((struct tcp_sock *)sk, write_seq))
-		return 0;
+		return;
 	__u64 cookie = sk->__sk_common.skc_net.net->net_cookie;
 	__u32 count = pass_gate(cookie, NO_PORT, 0, INTERVAL_NS);
 
 	if (!count)
-		return 0;
+		return;
 	struct tcp_ports_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
 	if (!e)
-		return 0;
+		return;
 	__builtin_memset(e, 0, sizeof(*e));
 	e->head.scenario = NO_PORT;
 	e->head.count = count;
@@ -63,5 +61,14 @@ int BPF_PROG(no_port, const struct sock *sk, int oldstate, int newstate)
 	else
 		*(__u32 *)e->remote_addr = sk->__sk_common.skc_daddr;
 	bpf_ringbuf_submit(e, 0);
-	return 0;
+}
+
+RELAY(no_port);
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(no_port, const struct sock *sk, int oldstate, int newstate)
+{
+	if (oldstate == TCP_SYN_SENT && newstate == TCP_CLOSE && sk->sk_protocol == IPPROTO_TCP)
+		look_at_failed(sk);
+	return pass_on(ctx, &no_port_next);
 }
