@@ -329,6 +329,10 @@ impl Scenario for InMemory {
     fn turns(&self) -> usize {
         14
     }
+    /// It is tempted within a minute, and a trial takes a quarter of one.
+    fn turns_on(&self) -> usize {
+        36
+    }
     fn missing(&self) -> Option<&'static str> {
         SlowDisk::missing()
     }

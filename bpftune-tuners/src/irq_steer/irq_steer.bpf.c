@@ -64,8 +64,10 @@ struct irq_steer_event {
 	char device[16];
 	/* READ: those whose packets another processor handled. */
 	__u32 elsewhere;
-	/* TAKEN_IN: receive queues of the device. */
+	/* TAKEN_IN: receive queues of the device, and 1 where a hash alone says where its packets go. */
 	__u32 queues;
+	__u32 by_hash;
+	__u32 pad;
 };
 
 struct device_key {
@@ -147,30 +149,33 @@ static __always_inline struct irq_steer_event *event_of(const struct lane *lane,
 	return event;
 }
 
-static __always_inline void tell(const struct lane *lane, struct net_device *dev, __u64 packets, __u64 over_ns)
+static __always_inline void tell(const struct lane *lane, struct net_device *dev, __u64 packets, __u64 over_ns,
+				 bool by_hash)
 {
 	struct irq_steer_event *event = event_of(lane, TAKEN_IN, packets, over_ns);
 
 	if (!event)
 		return;
 	event->queues = BPF_CORE_READ(dev, real_num_rx_queues);
+	event->by_hash = by_hash;
 	BPF_CORE_READ_STR_INTO(&event->device, dev, name);
 	bpf_ringbuf_submit(event, 0);
 }
 
-/* Notes for readers whether the device's only queue is steered by a hash, and by nothing else. */
-static __always_inline void note(const struct lane *lane, struct net_device *dev, __u64 now)
+/* Whether the device's only queue is steered by a hash, and by nothing else: then it is noted for readers. */
+static __always_inline bool note(const struct lane *lane, struct net_device *dev, __u64 now)
 {
 	struct netdev_rx_queue *queue = BPF_CORE_READ(dev, _rx);
 
 	if (BPF_CORE_READ(dev, real_num_rx_queues) != 1 || !queue || !BPF_CORE_READ(queue, rps_map) ||
 	    BPF_CORE_READ(queue, rps_flow_table))
-		return;
+		return false;
 	struct device_key key = { .netns_cookie = lane->netns_cookie, .ifindex = lane->ifindex };
 	struct steered found = { .until_ns = now + STALE_NS };
 
 	BPF_CORE_READ_STR_INTO(&found.name, dev, name);
 	bpf_map_update_elem(&steered, &key, &found, BPF_ANY);
+	return true;
 }
 
 static __always_inline int took_in(struct net_device *dev, __u32 packets)
@@ -211,9 +216,9 @@ static __always_inline int took_in(struct net_device *dev, __u32 packets)
 	seen->since_ns = now;
 	if (over >= STALE_NS || packets * SECOND_NS < LEAST * over)
 		return 0;
-	tell(&lane, dev, packets, over);
-	if (bpf_core_field_exists(struct netdev_rx_queue, rps_map))
-		note(&lane, dev, now);
+	bool by_hash = bpf_core_field_exists(struct netdev_rx_queue, rps_map) && note(&lane, dev, now);
+
+	tell(&lane, dev, packets, over, by_hash);
 	return 0;
 }
 
@@ -280,6 +285,7 @@ int BPF_PROG(device_polled, struct napi_struct *napi, int work, int budget)
 	return dev && work > 0 ? took_in(dev, work) : 0;
 }
 
+/* Attached only while there is a device that readers are looked at for. */
 SEC("tp_btf/tcp_rcv_space_adjust")
 int BPF_PROG(connection_read, struct sock *sk)
 {

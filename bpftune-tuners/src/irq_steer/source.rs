@@ -27,6 +27,11 @@ use crate::focus::Focus;
 const SCENARIOS: Scenarios = &[(1, "taken-in"), (READ, "read")];
 const READ: u32 = 2;
 
+/// The hook at each read, attached while packets of some device are steered by a hash alone.
+const READER: &str = "connection_read";
+/// It stays so long after the last one.
+const STEERED: Duration = Duration::from_secs(10);
+
 /// So long after its last signal a device is the one of its namespace that a trial may be about.
 const FOCUS: Duration = Duration::from_secs(10);
 
@@ -45,6 +50,8 @@ pub struct IrqSteerSource {
     focus: HashMap<NetnsCookie, Focus<Device>>,
     /// The processor that had too much to do when a focus began.
     busy: HashMap<NetnsCookie, u32>,
+    /// When a device's packets were last steered by a hash alone, while readers are watched for it.
+    steered: Option<Instant>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +70,7 @@ struct Taken {
     over_ms: u32,
     elsewhere: u32,
     queues: u32,
+    by_hash: bool,
 }
 
 impl Taken {
@@ -78,6 +86,7 @@ impl Taken {
             over_ms: body.u32(12)?,
             elsewhere: body.u32(32)?,
             queues: body.u32(36)?,
+            by_hash: body.u32(40)? != 0,
         })
     }
 
@@ -98,7 +107,7 @@ fn lane(netns: NetnsCookie, ifindex: u32, cpu: u32) -> [u8; 16] {
 impl IrqSteerSource {
     pub(super) fn new(places: Vec<Cpus>) -> Result<IrqSteerSource> {
         let object = include_bytes!(concat!(env!("OUT_DIR"), "/irq_steer.bpf.o"));
-        let feed = Feed::load(super::NAME, object, SCENARIOS)?;
+        let feed = Feed::load_detached(super::NAME, object, SCENARIOS, &[READER])?;
         let interrupts = Interrupts::default();
         let mut status = feed.status().to_vec();
         status.push(interrupts.status());
@@ -113,6 +122,7 @@ impl IrqSteerSource {
             load: Load::default(),
             focus: HashMap::new(),
             busy: HashMap::new(),
+            steered: None,
         })
     }
 
@@ -197,6 +207,18 @@ impl IrqSteerSource {
         })
     }
 
+    /// Watches readers while there is a device to watch them for. Nothing is counted, so nothing is lost between.
+    fn watch_readers(&mut self, seen: bool, now: Instant) {
+        if seen && self.steered.replace(now).is_none() {
+            self.feed.switch(&[READER], true);
+            let hooks = ..self.status.len() - 1;
+            self.status[hooks].clone_from_slice(self.feed.status());
+        } else if self.steered.is_some_and(|last| now - last >= STEERED) {
+            self.steered = None;
+            self.feed.switch(&[READER], false);
+        }
+    }
+
     /// Whether a device may be heard now; then it is the one whose packets are counted.
     fn looks_at(&mut self, netns: NetnsCookie, device: &Device, now: Instant) -> bool {
         self.focus.retain(|_, focus| focus.holds(now));
@@ -222,13 +244,18 @@ impl Source for IrqSteerSource {
         let now = Instant::now();
         self.load
             .look(now, || fs::read_to_string("/proc/stat").unwrap_or_default());
+        let mut by_hash = false;
         for (_, head, body) in events {
-            let signal = Taken::parse(&body).and_then(|taken| match head.scenario {
-                READ => self.readers(&head, taken, now),
-                _ => self.signal(&head, taken, namespaces.own(), now),
+            let signal = Taken::parse(&body).and_then(|taken| {
+                by_hash |= taken.by_hash;
+                match head.scenario {
+                    READ => self.readers(&head, taken, now),
+                    _ => self.signal(&head, taken, namespaces.own(), now),
+                }
             });
             out.extend(signal);
         }
+        self.watch_readers(by_hash, now);
         Ok(())
     }
 

@@ -18,13 +18,29 @@ fn parses_an_event() {
         body.extend(number.to_ne_bytes());
     }
     body.extend(*b"veth0\0\0\0\0\0\0\0\0\0\0\0");
-    body.extend([4500u32, 1].map(u32::to_ne_bytes).concat());
+    body.extend([4500u32, 1, 1, 0].map(u32::to_ne_bytes).concat());
     let taken = Taken::parse(&body).unwrap();
     assert_eq!((taken.device.ifindex, taken.cpu), (7, 1));
     assert_eq!(taken.device.name, "veth0");
     assert_eq!((taken.per_second(), taken.elsewhere), (6000.0, 4500));
-    assert_eq!(taken.queues, 1);
-    assert_eq!(Taken::parse(&body[..39]), None);
+    assert_eq!((taken.queues, taken.by_hash), (1, true));
+    assert_eq!(Taken::parse(&body[..43]), None);
+}
+
+#[test]
+fn readers_are_watched_while_a_hash_alone_steers() {
+    let mut source = IrqSteerSource::new(Vec::new()).unwrap();
+    let start = Instant::now();
+    let mut watch = |seen, after| {
+        source.watch_readers(seen, start + Duration::from_secs(after));
+        source.steered.is_some()
+    };
+    assert!(!watch(false, 0), "no such device yet");
+    assert!(watch(true, 1));
+    assert!(watch(false, 10), "another device's events in between");
+    assert!(watch(true, 10));
+    assert!(watch(false, 19));
+    assert!(!watch(false, 20), "it follows its readers now");
 }
 
 #[test]
@@ -47,7 +63,9 @@ fn mirrors_the_program() {
             "__u32 over_ms",
             "char device[16]",
             "__u32 elsewhere",
-            "__u32 queues"
+            "__u32 queues",
+            "__u32 by_hash",
+            "__u32 pad"
         ]
     );
     assert_eq!(
