@@ -29,18 +29,19 @@ fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// Whether it has something to say within a second, which is then said.
-fn speaks(source: &mut dyn Source) -> bool {
-    let fd = source.fd();
-    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+/// Waits a second for events, and takes them: whether there were any, and how many signals of this namespace they made.
+fn drain(source: &mut dyn Source) -> (bool, usize) {
+    let mut fds = [PollFd::new(source.fd(), PollFlags::POLLIN)];
     let ready = poll(&mut fds, PollTimeout::from(1000u16)).unwrap();
-    let mut namespaces = Namespaces::new().unwrap();
-    source.drain(&mut namespaces, &mut Vec::new()).unwrap();
-    ready == 1
+    let (mut namespaces, mut signals) = (Namespaces::new().unwrap(), Vec::new());
+    source.drain(&mut namespaces, &mut signals).unwrap();
+    let own = namespaces.own();
+    signals.retain(|signal| signal.netns == own);
+    (ready == 1, signals.len())
 }
 
-/// Whether it tells of a connection that found no port.
-fn hears_of_no_port(source: &mut dyn Source) -> bool {
+/// A connection that finds no port: whether `ports` tells of it.
+fn no_port(ports: &mut dyn Source) -> bool {
     thread::sleep(REST);
     let (_listener, address) = listener();
     sysctl("ipv4/ip_local_port_range", "40000 40000");
@@ -48,15 +49,15 @@ fn hears_of_no_port(source: &mut dyn Source) -> bool {
     let error = TcpStream::connect(address).unwrap_err();
     sysctl("ipv4/ip_local_port_range", "32768 60999");
     assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
-    speaks(source)
+    drain(ports).1 == 1
 }
 
-/// Whether it tells of a queue that is nearly full.
-fn hears_of_a_queue(source: &mut dyn Source) -> bool {
+/// A queue that is nearly full.
+fn full_queue() -> (TcpListener, [TcpStream; 2]) {
     thread::sleep(REST);
-    let (_listener, address) = listener();
-    let _waiting = [(); 2].map(|()| TcpStream::connect(address).unwrap());
-    speaks(source)
+    let (listener, address) = listener();
+    let waiting = [(); 2].map(|()| TcpStream::connect(address).unwrap());
+    (listener, waiting)
 }
 
 fn come_and_go() {
@@ -68,29 +69,33 @@ fn come_and_go() {
     let source = |registration: Registration| registration.source;
     let mut listen = source(tcp_listen::load().unwrap());
     let mut ports = source(tcp_ports::load().unwrap());
-    assert!(hears_of_a_queue(&mut *listen), "the first of two");
-    assert!(hears_of_no_port(&mut *ports), "the second of two");
-    assert!(!hears_of_a_queue(&mut *ports), "what is not its own");
+    let queue = full_queue();
+    assert!(drain(&mut *listen).0, "the first of two");
+    assert_eq!(drain(&mut *ports).1, 0, "what is not its own");
+    drop(queue);
+    assert!(no_port(&mut *ports), "the second of two");
 
     drop(listen);
-    assert!(hears_of_no_port(&mut *ports), "after the first has gone");
+    assert!(no_port(&mut *ports), "after the first has gone");
     let mut listen = source(tcp_listen::load().unwrap());
-    assert!(hears_of_a_queue(&mut *listen), "behind the other one");
+    let queue = full_queue();
+    assert!(drain(&mut *listen).0, "behind the other one");
+    drop(queue);
     let mut last = source(tcp_ports::load().unwrap());
     drop(listen);
-    assert!(hears_of_no_port(&mut *last), "after the middle has gone");
-    assert!(hears_of_no_port(&mut *ports), "still the first");
+    assert!(no_port(&mut *last), "after the middle has gone");
+    drain(&mut *ports);
+    assert!(no_port(&mut *ports), "still the first");
     drop(last);
-    assert!(hears_of_no_port(&mut *ports), "after the last has gone");
+    assert!(no_port(&mut *ports), "after the last has gone");
+
     // Longer than one line may be, which is no matter.
-    let many: Vec<_> = (0..20)
-        .map(|_| source(tcp_listen::load().unwrap()))
-        .collect();
+    let many = [(); 20].map(|()| source(tcp_listen::load().unwrap()));
     let mut last = source(tcp_ports::load().unwrap());
     drop(ports);
-    assert!(hears_of_no_port(&mut *last), "the last of many");
+    assert!(no_port(&mut *last), "the last of many");
     drop(many);
-    assert!(hears_of_no_port(&mut *last), "alone");
+    assert!(no_port(&mut *last), "alone");
 }
 
 #[test]

@@ -141,10 +141,14 @@ impl Drop for Place {
             return;
         }
         if let Err(error) = lines[line].close_gap(at) {
-            let section = &lines[line].section;
+            let line = &mut lines[line];
             tracing::warn!(
-                "{section}: lost for some who watched it, until the daemon starts anew: {error}"
+                "{}: a program that nobody reads stays attached: {error}",
+                line.section
             );
+            // Those behind it are still handed on to.
+            line.stations.insert(at, gone);
+            return;
         }
         // What leaves hands on no more, so that nothing runs twice while it ends.
         let _ = gone.hand_on(None);
