@@ -62,6 +62,26 @@ pub struct Daemon {
     pub ready_after: Duration,
 }
 
+/// What a daemon says of its knobs at one moment.
+pub struct Knobs(Vec<Json>);
+
+impl Knobs {
+    /// Changes and reversals over all of them.
+    #[must_use]
+    pub fn changes(&self) -> (u64, u64) {
+        let sum = |key: &str| self.0.iter().filter_map(|knob| knob[key].as_u64()).sum();
+        (sum("changes"), sum("reversals"))
+    }
+
+    /// How many differ from their original values.
+    #[must_use]
+    pub fn lasting(&self) -> u64 {
+        let differs =
+            |knob: &&Json| !knob["original"].is_null() && knob["original"] != knob["current"];
+        self.0.iter().filter(differs).count() as u64
+    }
+}
+
 impl Daemon {
     /// Starts it for these namespaces only, and waits until it is ready.
     ///
@@ -191,26 +211,17 @@ impl Daemon {
     /// # Errors
     /// Where it does not answer.
     pub fn changes(&self) -> Result<(u64, u64)> {
-        let knobs = self.knobs()?;
-        let sum = |key: &str| knobs.iter().filter_map(|knob| knob[key].as_u64()).sum();
-        Ok((sum("changes"), sum("reversals")))
+        Ok(self.knobs()?.changes())
     }
 
-    /// How many knobs differ from their original values.
+    /// Its knobs as `bpftune status` has them.
     ///
     /// # Errors
     /// Where it does not answer.
-    pub fn lasting(&self) -> Result<u64> {
-        let knobs = self.knobs()?;
-        let differs =
-            |knob: &&Json| !knob["original"].is_null() && knob["original"] != knob["current"];
-        Ok(knobs.iter().filter(differs).count() as u64)
-    }
-
-    fn knobs(&self) -> Result<Vec<Json>> {
+    pub fn knobs(&self) -> Result<Knobs> {
         let mut status = self.status()?;
         match status["knobs"].take() {
-            Json::Array(knobs) => Ok(knobs),
+            Json::Array(knobs) => Ok(Knobs(knobs)),
             _ => Err(Error::other("bpftune status", "it names no knobs")),
         }
     }

@@ -358,10 +358,9 @@ fn run(
         Some(daemon) if scenario.bpf_share().is_some() => bpf_share(daemon, &mut *stage)?,
         _ => None,
     };
-    let ((changes, reversals), lasting) = match &daemon {
-        Some(daemon) => (daemon.changes()?, daemon.lasting()?),
-        None => ((0, 0), 0),
-    };
+    let knobs = daemon.as_ref().map(Daemon::knobs).transpose()?;
+    let ((changes, reversals), lasting) =
+        knobs.map_or(((0, 0), 0), |knobs| (knobs.changes(), knobs.lasting()));
     if let Some(daemon) = &daemon
         && std::env::var_os("LAB_LOG").is_some()
     {

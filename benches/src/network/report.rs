@@ -136,10 +136,7 @@ fn judge_beside_off(part: &mut Part, scenario: &dyn Scenario, runs: &[Run], leas
     let figure = |run: &Run| run.figure(scenario.turns());
     let figures = |setting| of(setting).map(figure).collect::<Vec<_>>();
     // Taken in turn, so what a round's runs share, such as a slower hour of the machine, is no difference.
-    let (mut off, mut on) = (figures(Setting::Off), figures(Setting::On));
-    let pairs = off.len().min(on.len());
-    off.truncate(pairs);
-    on.truncate(pairs);
+    let (off, on) = (figures(Setting::Off), figures(Setting::On));
     let (what, unit) = scenario.metric();
     let name = format!("{what}{}", names::ON);
     let row = Row::paired(name, unit, &on, (names::TUNER_OFF, &off));

@@ -1,47 +1,22 @@
 //! Two tuners on one tracepoint: each is told what is its own, whoever came before it and whoever is gone.
-#![cfg(all(feature = "tcp-listen", feature = "tcp-ports"))]
 
 use std::{
     fs, io,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::AsRawFd,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     thread,
     time::Duration,
 };
 
 use bpftune_core::{Source, engine::Registration, netns::Namespaces};
 use bpftune_tuners::{tcp_listen, tcp_ports};
-use nix::{
-    libc,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sched::{CloneFlags, unshare},
-};
+use lab::netns::Netns;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Longer than a gate stays shut.
 const REST: Duration = Duration::from_millis(150);
 
 fn sysctl(name: &str, value: &str) {
     fs::write(format!("/proc/sys/net/{name}"), value).unwrap();
-}
-
-/// What `ip link set lo up` does, for machines without it (netdevice(7)).
-fn loopback_up() {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-    // SAFETY: zeros are a valid request: numbers, and a name without an end that is written next.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(*b"lo") {
-        *to = from as libc::c_char;
-    }
-    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
-    // SAFETY: SIOCSIFFLAGS reads the request, which lives until it returns.
-    let done = unsafe {
-        libc::ioctl(
-            socket.as_raw_fd(),
-            libc::SIOCSIFFLAGS as _,
-            &raw const request,
-        )
-    };
-    assert_eq!(done, 0, "{}", io::Error::last_os_error());
 }
 
 fn listener() -> (TcpListener, SocketAddr) {
@@ -82,8 +57,6 @@ fn full_queue() -> (TcpListener, [TcpStream; 2]) {
 }
 
 fn come_and_go() {
-    unshare(CloneFlags::CLONE_NEWNET).unwrap();
-    loopback_up();
     sysctl("core/somaxconn", "2");
 
     let source = |registration: Registration| registration.source;
@@ -124,5 +97,5 @@ fn each_of_a_line_hears_its_own() {
         eprintln!("SKIP: not root");
         return;
     }
-    thread::spawn(come_and_go).join().unwrap();
+    Netns::new().unwrap().run(come_and_go);
 }
