@@ -130,6 +130,12 @@ pub trait Scenario {
         0.0
     }
 
+    /// Of a trap: whether nothing may last. Where a load wants two things by turns, the tuner may end between them; then
+    /// its [`reversals`](Scenario::reversals) are bounded.
+    fn leaves_alone(&self) -> bool {
+        true
+    }
+
     /// The tuners that the daemon runs where [`host_wide`](Scenario::host_wide); none named: all of them.
     fn tuners(&self) -> Vec<&'static str> {
         vec![self.tuner()]

@@ -143,8 +143,21 @@ fn judge_beside_off(part: &mut Part, scenario: &dyn Scenario, runs: &[Run], leas
     part.row(as_good(row, scenario.better(), least).detail(runs));
     let lasting = of(Setting::On).map(|run| run.lasting).max();
     let lasting = lasting.unwrap_or(0) as f64;
-    part.row(Row::count(names::LASTING, "", lasting).at_most(0.0));
+    let lasting = Row::count(names::LASTING, "", lasting);
+    if scenario.leaves_alone() {
+        part.row(lasting.at_most(0.0));
+    } else {
+        part.row(lasting);
+        part.row(reversals(scenario, runs));
+    }
     bpf_share(part, scenario, runs);
+}
+
+/// How often the tuner changed its mind, most of a run.
+fn reversals(scenario: &dyn Scenario, runs: &[Run]) -> Row {
+    let on = runs.iter().filter(|run| run.setting == Setting::On);
+    let most = on.map(|run| run.reversals).max().unwrap_or(0);
+    Row::count(names::REVERSALS, "", most as f64).at_most(scenario.reversals())
 }
 
 fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
@@ -161,7 +174,6 @@ fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
     let times: Vec<f64> = of(Setting::On)
         .map(|run| run.recovered_in(good, better, scenario.in_a_row()))
         .collect();
-    let most = |count: fn(&Run) -> u64| of(Setting::On).map(count).max().unwrap_or(0) as f64;
     let name = format!("{what}{}", names::ON);
     let by_hand = (names::BY_HAND, &hand[..]);
     let row = Row::compared(&name, unit, &on, by_hand);
@@ -205,8 +217,8 @@ fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
             ));
         }
     }
-    part.row(Row::count(names::CHANGES, "", most(|run| run.changes)));
-    let reversals = Row::count(names::REVERSALS, "", most(|run| run.reversals));
-    part.row(reversals.at_most(scenario.reversals()));
+    let changes = of(Setting::On).map(|run| run.changes).max().unwrap_or(0);
+    part.row(Row::count(names::CHANGES, "", changes as f64));
+    part.row(reversals(scenario, runs));
     bpf_share(part, scenario, runs);
 }

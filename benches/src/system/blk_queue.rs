@@ -6,7 +6,7 @@ use bpftune_core::stats::Direction;
 
 use super::{
     THROUGHPUT,
-    disk::{self, Data, Disk, Writer, read_pages, slowest_hundredth},
+    disk::{self, Blocks, Data, Disk, Writer, read_pages, slowest_hundredth},
 };
 use crate::{
     Result,
@@ -61,7 +61,7 @@ impl Scenario for BesideWriter {
         disk::missing().or_else(disk::no_writer)
     }
     fn stage(&self) -> Result<Box<dyn Stage>> {
-        Ok(Box::new(Busy::new(|_| true)?))
+        Ok(Box::new(Busy::new(Blocks::InARow, |_| true)?))
     }
 }
 
@@ -143,7 +143,50 @@ impl Scenario for ByTurns {
         disk::missing().or_else(disk::no_writer)
     }
     fn stage(&self) -> Result<Box<dyn Stage>> {
-        Ok(Box::new(ComesAndGoes(Busy::new(|turn| turn % 10 < 5)?)))
+        let busy = Busy::new(Blocks::InARow, |turn| turn % 10 < 5)?;
+        Ok(Box::new(AllDone { busy, turns: 10 }))
+    }
+}
+
+/// The same reader beside 64 writes of 4 KiB: fewer of them at a time would be good for it, and leave most of them undone.
+pub(super) struct SmallWrites;
+
+impl Scenario for SmallWrites {
+    fn tuner(&self) -> &'static str {
+        TUNER
+    }
+    fn kind(&self) -> Kind {
+        Kind::Trap
+    }
+    fn name(&self) -> &'static str {
+        "reader beside many small writes"
+    }
+    fn metric(&self) -> (&'static str, &'static str) {
+        ("written and read", "MB/s")
+    }
+    fn turns(&self) -> usize {
+        8
+    }
+    /// Each of what may be tried takes a trial.
+    fn turns_on(&self) -> usize {
+        90
+    }
+    /// Another processor for what ends is good for both.
+    fn leaves_alone(&self) -> bool {
+        false
+    }
+    fn reversals(&self) -> f64 {
+        4.0
+    }
+    fn host_wide(&self) -> bool {
+        true
+    }
+    fn missing(&self) -> Option<&'static str> {
+        disk::missing().or_else(disk::no_writer)
+    }
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        let busy = Busy::new(Blocks::Scattered, |_| true)?;
+        Ok(Box::new(AllDone { busy, turns: 1 }))
     }
 }
 
@@ -151,6 +194,7 @@ struct Busy {
     reads: Data,
     disk: Disk,
     writer: Option<Writer>,
+    blocks: Blocks,
     /// Whether it writes in this turn.
     writes: fn(usize) -> bool,
     turn: usize,
@@ -160,7 +204,7 @@ struct Busy {
 }
 
 impl Busy {
-    fn new(writes: fn(usize) -> bool) -> Result<Busy> {
+    fn new(blocks: Blocks, writes: fn(usize) -> bool) -> Result<Busy> {
         let mut disk = Disk::new()?;
         disk.set("scheduler", "mq-deadline")?;
         disk.set("nr_requests", "256")?;
@@ -168,6 +212,7 @@ impl Busy {
             reads: Data::new(1024)?,
             disk,
             writer: None,
+            blocks,
             writes,
             turn: 0,
             written: 0.0,
@@ -184,7 +229,7 @@ impl Stage for Busy {
         if (self.writes)(self.turn) != self.writer.is_some() {
             self.writer = match self.writer.take() {
                 Some(_) => None,
-                None => Some(Writer::start(Data::new(1024)?)?),
+                None => Some(Writer::start(Data::new(1024)?, self.blocks)?),
             };
         }
         self.turn += 1;
@@ -201,19 +246,19 @@ impl Stage for Busy {
     }
 }
 
-/// What was done in all; a turn is the writer's coming and going.
-struct ComesAndGoes(Busy);
+/// What was done in all, in so many turns of that.
+struct AllDone {
+    busy: Busy,
+    turns: u32,
+}
 
-impl Stage for ComesAndGoes {
-    fn begin(&mut self) -> Result<()> {
-        self.0.begin()
-    }
+impl Stage for AllDone {
     fn turn(&mut self) -> Result<f64> {
         let mut sum = 0.0;
-        for _ in 0..10 {
-            self.0.turn()?;
-            sum += self.0.written + self.0.read;
+        for _ in 0..self.turns {
+            self.busy.turn()?;
+            sum += self.busy.written + self.busy.read;
         }
-        Ok(sum / 10.0)
+        Ok(sum / f64::from(self.turns))
     }
 }

@@ -33,17 +33,48 @@ fn unparted() -> Result<HostValues> {
 
 struct Desk {
     beside: Beside,
-    computing: Option<Child>,
+    computing: Option<Computing>,
     _host: HostValues,
 }
 
 impl Desk {
-    fn stage(beside: Beside) -> Result<Box<dyn Stage>> {
-        Ok(Box::new(Desk {
+    fn new(beside: Beside) -> Result<Desk> {
+        Ok(Desk {
             beside,
             computing: None,
             _host: unparted()?,
-        }))
+        })
+    }
+
+    fn frames(&self) -> Result<f64> {
+        let start = Instant::now();
+        let Beside { tasks, work_us, .. } = self.beside;
+        let mut frames = session(&["frames", "1000", tasks, work_us])?;
+        let figure = programs::figure(&mut frames)?;
+        rest_of_second(start);
+        Ok(figure)
+    }
+}
+
+/// The session that computes, until this goes.
+struct Computing(Child);
+
+impl Computing {
+    fn start(jobs: &str) -> Result<Computing> {
+        let mut jobs = session(&["jobs", jobs])?;
+        // It ends with its standard input.
+        jobs.stdin(Stdio::piped()).stdout(Stdio::null());
+        let started = jobs.spawn();
+        started
+            .map(Computing)
+            .map_err(Error::doing("cannot start setsid(1)"))
+    }
+}
+
+impl Drop for Computing {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 
@@ -56,30 +87,12 @@ fn session(words: &[&str]) -> Result<Command> {
 
 impl Stage for Desk {
     fn begin(&mut self) -> Result<()> {
-        let mut jobs = session(&["jobs", self.beside.computing])?;
-        // It ends with its standard input.
-        jobs.stdin(Stdio::piped()).stdout(Stdio::null());
-        let started = jobs.spawn();
-        self.computing = Some(started.map_err(Error::doing("cannot start setsid(1)"))?);
+        self.computing = Some(Computing::start(self.beside.computing)?);
         Ok(())
     }
 
     fn turn(&mut self) -> Result<f64> {
-        let start = Instant::now();
-        let Beside { tasks, work_us, .. } = self.beside;
-        let mut frames = session(&["frames", "1000", tasks, work_us])?;
-        let figure = programs::figure(&mut frames)?;
-        rest_of_second(start);
-        Ok(figure)
-    }
-}
-
-impl Drop for Desk {
-    fn drop(&mut self) {
-        if let Some(mut computing) = self.computing.take() {
-            drop(computing.stdin.take());
-            let _ = computing.wait();
-        }
+        self.frames()
     }
 }
 
@@ -136,11 +149,11 @@ impl Scenario for Frames {
         needs()
     }
     fn stage(&self) -> Result<Box<dyn Stage>> {
-        Desk::stage(Beside {
+        Ok(Box::new(Desk::new(Beside {
             computing: "16",
             tasks: "1",
             work_us: "5000",
-        })
+        })?))
     }
 }
 
@@ -174,11 +187,70 @@ impl Scenario for Crowd {
         needs()
     }
     fn stage(&self) -> Result<Box<dyn Stage>> {
-        Desk::stage(Beside {
+        Ok(Box::new(Desk::new(Beside {
             computing: "6",
             tasks: "8",
             work_us: "2500",
-        })
+        })?))
+    }
+}
+
+/// The same eight, but the other session computes for three seconds of each six: parting the sessions would be tried
+/// while it does, and judged while it does not.
+pub(super) struct ByTurns;
+
+struct NowAndThen(Desk);
+
+impl NowAndThen {
+    const SECONDS: u32 = 3;
+}
+
+impl Stage for NowAndThen {
+    fn turn(&mut self) -> Result<f64> {
+        let mut in_time = 0.0;
+        for computes in [true, false] {
+            self.0.computing = computes
+                .then(|| Computing::start(self.0.beside.computing))
+                .transpose()?;
+            for _ in 0..NowAndThen::SECONDS {
+                in_time += self.0.frames()?;
+            }
+        }
+        Ok(in_time / f64::from(2 * NowAndThen::SECONDS))
+    }
+}
+
+impl Scenario for ByTurns {
+    fn tuner(&self) -> &'static str {
+        TUNER
+    }
+    fn kind(&self) -> Kind {
+        Kind::Trap
+    }
+    fn name(&self) -> &'static str {
+        "8 tasks with frames, and jobs that come and go"
+    }
+    fn metric(&self) -> (&'static str, &'static str) {
+        IN_TIME
+    }
+    fn host_wide(&self) -> bool {
+        true
+    }
+    fn turns(&self) -> usize {
+        3
+    }
+    fn turns_on(&self) -> usize {
+        8
+    }
+    fn missing(&self) -> Option<&'static str> {
+        needs()
+    }
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        Ok(Box::new(NowAndThen(Desk::new(Beside {
+            computing: "6",
+            tasks: "8",
+            work_us: "2500",
+        })?)))
     }
 }
 
@@ -205,11 +277,11 @@ impl Scenario for NothingWrong {
         needs()
     }
     fn stage(&self) -> Result<Box<dyn Stage>> {
-        Desk::stage(Beside {
+        Ok(Box::new(Desk::new(Beside {
             computing: "1",
             tasks: "1",
             work_us: "5000",
-        })
+        })?))
     }
 }
 

@@ -166,7 +166,25 @@ pub(super) fn slowest(mut took: Vec<Duration>, of: usize) -> f64 {
         .map_or(f64::NAN, |took| took.as_secs_f64() * 1000.0)
 }
 
-/// One process that writes a MiB after the other, 64 at a time (fio, libaio), past the page cache, until this goes.
+/// What a [`Writer`] writes at a time.
+#[derive(Clone, Copy)]
+pub(super) enum Blocks {
+    /// A MiB after the other.
+    InARow,
+    /// 4 KiB here and there.
+    Scattered,
+}
+
+impl Blocks {
+    fn words(self) -> [&'static str; 2] {
+        match self {
+            Blocks::InARow => ["--rw=write", "--bs=1m"],
+            Blocks::Scattered => ["--rw=randwrite", "--bs=4k"],
+        }
+    }
+}
+
+/// One process that writes, 64 at a time (fio, libaio), past the page cache, until this goes.
 pub(super) struct Writer {
     fio: Child,
     _data: Data,
@@ -179,9 +197,10 @@ pub(super) fn no_writer() -> Option<&'static str> {
 }
 
 impl Writer {
-    pub(super) fn start(data: Data) -> Result<Writer> {
+    pub(super) fn start(data: Data, blocks: Blocks) -> Result<Writer> {
         let fio = Command::new("fio")
-            .args(["--name=writer", "--rw=write", "--bs=1m", "--direct=1"])
+            .args(["--name=writer", "--direct=1"])
+            .args(blocks.words())
             .args(["--ioengine=libaio", "--iodepth=64", "--time_based"])
             .args(["--runtime=3600", "--thread", "--output=/dev/null"])
             .arg(format!("--filename={}", data.path().display()))
@@ -282,7 +301,7 @@ mod tests {
             println!("SKIP: {missing}");
             return;
         }
-        let writer = Writer::start(Data::new(4).unwrap()).unwrap();
+        let writer = Writer::start(Data::new(4).unwrap(), Blocks::InARow).unwrap();
         while writer.bytes() < 4 << 20 {
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -245,6 +245,8 @@ impl Stage for Crowded {
     }
 }
 
+const STARTED: (&str, &str) = ("threads that could be started", "%");
+
 /// A server with 6,000 threads where there may be 4,000 tasks.
 pub(super) struct Threads;
 
@@ -256,7 +258,7 @@ impl Scenario for Threads {
         "6,000 threads"
     }
     fn metric(&self) -> (&'static str, &'static str) {
-        ("threads that could be started", "%")
+        STARTED
     }
     fn by_hand(&self) -> Values {
         &[("kernel.pid_max", "32768")]
@@ -272,6 +274,33 @@ impl Scenario for Threads {
     }
     fn stage(&self) -> Result<Box<dyn Stage>> {
         Crowded::stage(4000, ["threads", "6000"], |threads| threads / 60.0)
+    }
+}
+
+/// Each second 3,000 threads where there may be 4,000, and none again: as good before as after.
+pub(super) struct ByTurns;
+
+impl Scenario for ByTurns {
+    fn tuner(&self) -> &'static str {
+        TUNER
+    }
+    fn kind(&self) -> Kind {
+        Kind::Trap
+    }
+    fn name(&self) -> &'static str {
+        "3,000 threads that come and go"
+    }
+    fn metric(&self) -> (&'static str, &'static str) {
+        STARTED
+    }
+    fn host_wide(&self) -> bool {
+        true
+    }
+    fn leaves_alone(&self) -> bool {
+        false
+    }
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        Crowded::stage(4000, ["threads", "3000"], |threads| threads / 30.0)
     }
 }
 

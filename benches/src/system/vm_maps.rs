@@ -13,12 +13,10 @@ use crate::{
 
 const TUNER: &str = "vm-maps";
 
+const GUARDED: (&str, &str) = ("stacks that could be guarded", "%");
+
 /// A program that guards each of 50,000 stacks by a page: 100,000 mappings, of 65,530 that it may have.
 pub(super) struct Guarded;
-
-impl Guarded {
-    const STACKS: usize = 50_000;
-}
 
 impl Scenario for Guarded {
     fn tuner(&self) -> &'static str {
@@ -28,7 +26,7 @@ impl Scenario for Guarded {
         "50,000 guarded stacks"
     }
     fn metric(&self) -> (&'static str, &'static str) {
-        ("stacks that could be guarded", "%")
+        GUARDED
     }
     fn by_hand(&self) -> Values {
         &[("vm.max_map_count", "262144")]
@@ -40,26 +38,60 @@ impl Scenario for Guarded {
         true
     }
     fn stage(&self) -> Result<Box<dyn Stage>> {
-        let mut host = HostValues::default();
-        host.set("vm.max_map_count", "65530")?;
-        Ok(Box::new(Stacks { _host: host }))
+        Stacks::stage(50_000)
+    }
+}
+
+/// Each second 40,000 mappings, more than half of what there may be, and none again: as good before as after.
+pub(super) struct ByTurns;
+
+impl Scenario for ByTurns {
+    fn tuner(&self) -> &'static str {
+        TUNER
+    }
+    fn kind(&self) -> Kind {
+        Kind::Trap
+    }
+    fn name(&self) -> &'static str {
+        "20,000 guarded stacks that come and go"
+    }
+    fn metric(&self) -> (&'static str, &'static str) {
+        GUARDED
+    }
+    fn host_wide(&self) -> bool {
+        true
+    }
+    fn leaves_alone(&self) -> bool {
+        false
+    }
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        Stacks::stage(20_000)
     }
 }
 
 struct Stacks {
+    count: usize,
     _host: HostValues,
+}
+
+impl Stacks {
+    fn stage(count: usize) -> Result<Box<dyn Stage>> {
+        let mut host = HostValues::default();
+        host.set("vm.max_map_count", "65530")?;
+        Ok(Box::new(Stacks { count, _host: host }))
+    }
 }
 
 impl Stage for Stacks {
     fn turn(&mut self) -> Result<f64> {
         let (start, bytes) = (Instant::now(), page());
-        let memory = Pages::new(Guarded::STACKS * 2)?;
-        let guarded = (0..Guarded::STACKS)
+        let memory = Pages::new(self.count * 2)?;
+        let guarded = (0..self.count)
             .filter(|stack| memory.guard(stack * 2, bytes))
             .count();
         drop(memory);
         rest_of_second(start);
-        Ok(guarded as f64 * 100.0 / Guarded::STACKS as f64)
+        Ok(guarded as f64 * 100.0 / self.count as f64)
     }
 }
 

@@ -157,12 +157,19 @@ struct Load {
     syncs: bool,
     /// Whether the calls are what is measured, or what the writer writes.
     measures_syncs: bool,
-    /// What may wait, and from where on writing begins.
     limits: [&'static str; 2],
 }
 
 /// A fifth and a tenth, the kernel's own, of a machine with a tenth of this one's memory.
 const SHARES: [&str; 2] = ["ratio-2", "ratio-1"];
+
+/// What may wait, and from where on writing begins.
+fn limits([most, begins]: [&str; 2]) -> Result<HostValues> {
+    let mut host = HostValues::default();
+    host.set("vm.dirty_bytes", most)?;
+    host.set("vm.dirty_background_bytes", begins)?;
+    Ok(host)
+}
 
 struct Running {
     load: Load,
@@ -176,9 +183,7 @@ struct Running {
 
 impl Load {
     fn stage(self) -> Result<Box<dyn Stage>> {
-        let mut host = HostValues::default();
-        host.set("vm.dirty_bytes", self.limits[0])?;
-        host.set("vm.dirty_background_bytes", self.limits[1])?;
+        let host = limits(self.limits)?;
         Ok(Box::new(Running {
             load: self,
             writer: None,
@@ -347,5 +352,79 @@ impl Scenario for InMemory {
             limits: ["536870912", "134217728"],
         };
         load.stage()
+    }
+}
+
+/// Copies that memory takes in for the most part, one each twelve seconds, beside the same log: less of them in memory
+/// would be good for the log while they last, and make each take as long as the disk needs for it.
+pub(super) struct Copies;
+
+impl Copies {
+    const BYTES: u64 = 800 << 20;
+    const EACH: Duration = Duration::from_secs(12);
+}
+
+impl Scenario for Copies {
+    fn tuner(&self) -> &'static str {
+        TUNER
+    }
+    fn kind(&self) -> Kind {
+        Kind::Trap
+    }
+    fn name(&self) -> &'static str {
+        "copies now and then"
+    }
+    fn metric(&self) -> (&'static str, &'static str) {
+        ("time that a copy of 800 MiB takes", "s")
+    }
+    fn better(&self) -> Direction {
+        Direction::Lower
+    }
+    fn host_wide(&self) -> bool {
+        true
+    }
+    fn turns(&self) -> usize {
+        4
+    }
+    fn turns_on(&self) -> usize {
+        10
+    }
+    fn missing(&self) -> Option<&'static str> {
+        SlowDisk::missing()
+    }
+    fn stage(&self) -> Result<Box<dyn Stage>> {
+        // Writers are held from 576 MiB on, the middle of both.
+        let host = limits(["1073741824", "134217728"])?;
+        Ok(Box::new(Copying {
+            syncer: None,
+            disk: SlowDisk::new(2 << 30, RATE)?,
+            _host: host,
+        }))
+    }
+}
+
+struct Copying {
+    syncer: Option<Syncer>,
+    disk: SlowDisk,
+    _host: HostValues,
+}
+
+impl Stage for Copying {
+    fn turn(&mut self) -> Result<f64> {
+        let failed = || Error::doing("cannot write a file");
+        if self.syncer.is_none() {
+            self.syncer = Some(Syncer::start(self.disk.path().join("log"))?);
+        }
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false);
+        let file = file.open(self.disk.path().join("copy")).map_err(failed())?;
+        let block = vec![0x5a; BLOCK];
+        let start = Instant::now();
+        for at in (0..Copies::BYTES).step_by(BLOCK) {
+            file.write_all_at(&block, at).map_err(failed())?;
+        }
+        let took = start.elapsed();
+        std::thread::sleep(Copies::EACH.saturating_sub(took));
+        Ok(took.as_secs_f64())
     }
 }

@@ -69,6 +69,8 @@ impl ShiftRecord {
     /// "+12 %, between +9 % and +15 %".
     pub(super) fn text(&self, guard: &Guard) -> String {
         let show = |value: f64| match guard.metric.scale {
+            // Of next to nothing everything is many times as much.
+            Scale::Relative if value >= 99.0 => "a hundredfold or more".to_owned(),
             Scale::Relative => format!("{:+.1} %", value * 100.0),
             Scale::Absolute if value < 0.0 => guard.show(value),
             Scale::Absolute => format!("+{}", guard.show(value)),

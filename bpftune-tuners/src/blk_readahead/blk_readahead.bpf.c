@@ -89,10 +89,17 @@ struct {
 	__type(value, __u32);
 } focus SEC(".maps");
 
-/* Pages of its files that programs asked for, in memory or not. */
+/* How programs asked for pages. */
+enum way {
+	BY_READ,
+	BY_MAPPING,
+	WAYS,
+};
+
+/* Pages of its files that programs asked for, in memory or not: by each way. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, WAYS);
 	__type(key, __u32);
 	__type(value, __u64);
 } demand SEC(".maps");
@@ -195,10 +202,9 @@ static __always_inline bool wanted(const struct address_space *mapping)
 	return device && *device && disk_of(mapping->host) == *device;
 }
 
-static __always_inline void add_demand(__u64 pages)
+static __always_inline void add_demand(__u32 way, __u64 pages)
 {
-	__u32 zero = 0;
-	__u64 *sum = bpf_map_lookup_elem(&demand, &zero);
+	__u64 *sum = bpf_map_lookup_elem(&demand, &way);
 
 	if (sum)
 		*sum += pages;
@@ -226,7 +232,7 @@ int BPF_PROG(mm_filemap_get_pages, struct address_space *mapping, unsigned long 
 	before->index = index;
 	before->last = last;
 	if (!the_rest)
-		add_demand(last > index ? last - index : 1);
+		add_demand(BY_READ, last > index ? last - index : 1);
 	return 0;
 }
 
@@ -235,7 +241,7 @@ SEC("tp_btf/mm_filemap_map_pages")
 int BPF_PROG(mm_filemap_map_pages, struct address_space *mapping, unsigned long first, unsigned long last)
 {
 	if (wanted(mapping))
-		add_demand(1);
+		add_demand(BY_MAPPING, 1);
 	return 0;
 }
 
@@ -243,6 +249,6 @@ SEC("tp_btf/mm_filemap_fault")
 int BPF_PROG(mm_filemap_fault, struct address_space *mapping, unsigned long index)
 {
 	if (wanted(mapping))
-		add_demand(1);
+		add_demand(BY_MAPPING, 1);
 	return 0;
 }

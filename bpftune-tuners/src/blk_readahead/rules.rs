@@ -6,8 +6,8 @@ use bpftune_core::{
     Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, Value, View, give_back,
     governor::Decision,
     halfway,
-    stats::Direction,
-    trial::{Counter, Guard, Outcome, Plan, Record, Resource, Windows},
+    stats::{Direction, Role, Scale},
+    trial::{Counter, Guard, Harm, Outcome, Plan, Record, Resource, Windows},
 };
 
 use crate::disks::Trouble;
@@ -16,6 +16,8 @@ pub(super) const WASTED: &str = "readahead-wasted";
 pub(super) const SHORT: &str = "readahead-short";
 /// Pages that programs ask of the device's files: see [`bpftune_core::Source::figure`].
 pub(super) const DEMAND: &str = "demand";
+/// Of these, the ones that are mapped.
+pub(super) const MAPPED: &str = "mapped";
 
 const READ_AHEAD: &str = "/sys/block/*/queue/read_ahead_kb";
 /// A request of less costs a device nearly as much as one of this.
@@ -27,6 +29,8 @@ const MOST_KIB: i64 = 8192;
 pub const SHORT_PER_SECOND: f64 = 64.0;
 /// Windows around single pages for each that a stream took, below which streams would be harmed.
 const WASTE_RATIO: f64 = 4.0;
+/// Pages of mappings in a trial, fewer of which are no load: programs that start ask for some.
+const MAPPED_LEAST: f64 = 100.0;
 /// In one step down or up at most.
 const STEP: i64 = 8;
 /// Signals, one a second, after which a trial that never told is forgotten.
@@ -48,7 +52,8 @@ struct Device {
     on_trial: Option<(Value, u32)>,
     /// A step in this direction did not help: none further.
     useless: [bool; 2],
-    trouble: Trouble,
+    /// That it is too short; that it is wasted.
+    trouble: [Trouble; 2],
 }
 
 impl Device {
@@ -126,18 +131,28 @@ impl Tuner for BlkReadahead {
 
     /// Files keep the length that they were opened with, so the windows are long.
     fn trial(&self, _: &str) -> Plan {
-        let mut demand = Guard::goal(
-            "pages asked for",
-            Direction::Higher,
-            vec![Counter::Own(DEMAND.into())],
-            0.1,
-        );
-        demand.metric.scale = bpftune_core::stats::Scale::Relative;
+        let asked = |name, counter: &'static str| {
+            let counters = vec![Counter::Own(counter.into())];
+            let mut asked = Guard::goal(name, Direction::Higher, counters, 0.1);
+            asked.metric.scale = Scale::Relative;
+            asked
+        };
+        // A stream asks for so many that it would hide what others lose by longer windows.
+        let mut mapped = asked("pages of mappings", MAPPED);
+        mapped.metric.role = Role::Guard;
+        mapped.harm = Harm::Counts;
+        mapped.worse_by = 1.25;
+        mapped.least = MAPPED_LEAST;
         // Who reads more in the same time copies less than it waits: some more of that is no harm.
         let mut waits = Guard::stall(Resource::Io, 0.1);
         waits.worse_by = 1.5;
         Plan {
-            guards: vec![demand, waits, Guard::stall(Resource::Memory, 0.02)],
+            guards: vec![
+                asked("pages asked for", DEMAND),
+                mapped,
+                waits,
+                Guard::stall(Resource::Memory, 0.02),
+            ],
             baseline: Windows {
                 count: 5,
                 length: Duration::from_millis(500),
@@ -147,6 +162,7 @@ impl Tuner for BlkReadahead {
                 count: 10,
                 length: Duration::from_millis(500),
             },
+            only_better: true,
             ..Plan::default()
         }
     }
@@ -194,7 +210,8 @@ impl BlkReadahead {
         };
         let now = view.value(&knob)?;
         let device = self.devices.entry(knob.clone()).or_default();
-        let lasts = device.trouble.lasts(view.now());
+        let wasted = signal.scenario == WASTED;
+        let lasts = device.trouble[usize::from(wasted)].lasts(view.now());
         if device.waits(&now) || !lasts || now.last() != seen_at {
             // Files that were opened before: they say nothing of today's value.
             return None;

@@ -13,8 +13,12 @@ use bpftune_core::{
 };
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
-use super::rules::{DEMAND, SHORT, WASTED};
+use super::rules::{DEMAND, MAPPED, SHORT, WASTED};
 use crate::{disks, focus::Focus};
+
+/// `enum way` of `blk_readahead.bpf.c`.
+const BY_READ: u32 = 0;
+const BY_MAPPING: u32 = 1;
 
 const SCENARIOS: Scenarios = &[(1, WASTED), (2, SHORT)];
 
@@ -136,10 +140,15 @@ impl Source for BlkReadaheadSource {
     }
 
     fn figure(&mut self, _: NetnsCookie, name: &str) -> Option<f64> {
-        if name != DEMAND || !self.counts_demand() {
+        if !self.counts_demand() {
             return None;
         }
-        bpf::counter_of_all(self.demand.as_ref()?, 0)
+        let by = |way| bpf::counter_of_all(self.demand.as_ref()?, way);
+        match name {
+            DEMAND => Some(by(BY_READ)? + by(BY_MAPPING)?),
+            MAPPED => by(BY_MAPPING),
+            _ => None,
+        }
     }
 
     fn map_bytes(&self) -> u64 {

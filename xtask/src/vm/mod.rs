@@ -135,8 +135,9 @@ impl Stock {
     }
 }
 
-/// What Debian's kernels have as modules and tests need: the lab's link is made of tun devices.
-const MODULES: &[&str] = &["tun"];
+/// What Debian's kernels have as modules and tests need: the lab's link is made of tun devices, a service's disk is a loop
+/// device.
+const MODULES: &[&str] = &["tun", "loop"];
 
 pub(crate) fn run(verb: &Verb) -> Result {
     setup::ensure()?;

@@ -160,6 +160,16 @@ fn bursts_of_some_seconds_change_nothing() {
 }
 
 #[test]
+fn one_trouble_is_not_the_beginning_of_another() {
+    let mut tuner = BlkReadahead::default();
+    let few = signal(SHORT, 128, 0.0, 63.0, 0.0);
+    assert!(says(&mut tuner, &few, &view(128)).is_empty());
+    CLOCK.set(CLOCK.get() + 1);
+    assert!(tuner.on_signal(&wasted(128), &view(128)).is_empty());
+    assert_eq!(says(&mut tuner, &wasted(128), &view(128)).len(), 1);
+}
+
+#[test]
 fn what_did_not_help_is_not_tried_again() {
     for outcome in [Outcome::Same, Outcome::Worse, Outcome::Unclear] {
         let mut tuner = BlkReadahead::default();
@@ -255,8 +265,9 @@ fn memory_pressure_gives_back_what_was_raised() {
     assert!(tuner.on_memory_pressure(&lowered).is_empty());
 }
 
-/// Pages asked for and the share of time that all tasks waited for a disk, without and with the change.
-fn tried(pages: [f64; 2], waited: [f64; 2]) -> (Outcome, Action) {
+/// Pages asked for, those of mappings among them, and the share of time that all tasks waited for a disk, without and
+/// with the change.
+fn tried(pages: [f64; 2], mapped: [f64; 2], waited: [f64; 2]) -> (Outcome, Action) {
     let (record, action) = trial(
         BlkReadahead::default().trial(READ_AHEAD),
         |counter, with, window| {
@@ -265,6 +276,7 @@ fn tried(pages: [f64; 2], waited: [f64; 2]) -> (Outcome, Action) {
             // Windows are of half a second.
             wobble
                 * match counter {
+                    Counter::Own(name) if name == MAPPED => mapped[side] / 2.0,
                     Counter::Own(_) => pages[side] / 2.0,
                     Counter::Stall {
                         resource: Resource::Io,
@@ -281,16 +293,45 @@ fn tried(pages: [f64; 2], waited: [f64; 2]) -> (Outcome, Action) {
 fn a_reader_that_is_faster_may_wait_for_a_larger_part_of_its_time() {
     // As it was where 32 KiB became 256.
     assert_eq!(
-        tried([112e3, 318e3], [0.50, 0.65]),
+        tried([112e3, 318e3], NONE, [0.50, 0.65]),
         (Outcome::Better, Action::Kept)
     );
     assert_eq!(
-        tried([318e3, 320e3], [0.30, 0.65]),
+        tried([318e3, 320e3], NONE, [0.30, 0.65]),
         (Outcome::Worse, Action::Reverted)
     );
     assert_eq!(
-        tried([318e3, 320e3], [0.0, 0.2]),
+        tried([318e3, 320e3], NONE, [0.0, 0.2]),
         (Outcome::Worse, Action::Reverted)
+    );
+}
+
+const NONE: [f64; 2] = [0.0; 2];
+
+#[test]
+fn streams_do_not_gain_what_readers_of_mappings_lose() {
+    // As it was where 128 KiB became 1,024.
+    assert_eq!(
+        tried([165e3, 274e3], [4.2e3, 0.76e3], [0.5; 2]),
+        (Outcome::Worse, Action::Reverted)
+    );
+    assert_eq!(
+        tried([165e3, 274e3], [4.2e3, 4.2e3], [0.5; 2]),
+        (Outcome::Better, Action::Kept)
+    );
+    // Programs that start beside the streams are no load.
+    assert_eq!(
+        tried([165e3, 274e3], [19.0, 4.0], [0.5; 2]),
+        (Outcome::Better, Action::Kept)
+    );
+}
+
+#[test]
+fn what_cannot_be_told_is_taken_back() {
+    // As it was where 1,024 KiB became 4,096: a load that ended would look the same.
+    assert_eq!(
+        tried([299e3, 175e3], NONE, [0.6; 2]),
+        (Outcome::Unclear, Action::Reverted)
     );
 }
 
