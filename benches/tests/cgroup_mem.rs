@@ -85,7 +85,8 @@ struct Service {
 }
 
 impl Service {
-    /// Reads all of the disk once, then some of it over and over; all of it while a file has something in it.
+    /// Reads all of the disk once, then some of it over and over; all of it while a file has something in it. What was
+    /// read stays in memory as long as somebody has the disk open.
     fn start(disk: &Disk) -> Service {
         let made_slice = fs::create_dir(SLICE).is_ok();
         fs::write(Path::new(SLICE).join("cgroup.subtree_control"), "+memory").unwrap();
@@ -94,7 +95,7 @@ impl Service {
         fs::create_dir(&group).unwrap();
         let all = tempfile::NamedTempFile::new().unwrap();
         let program = format!(
-            "echo $$ > {group}/cgroup.procs && dd if={disk} of=/dev/null bs=1M; \
+            "echo $$ > {group}/cgroup.procs && exec 3< {disk} && dd if={disk} of=/dev/null bs=1M; \
              while sleep 0.2; do \
              if [ -s {all} ]; then some={HELD}; else some={USED}; fi; \
              dd if={disk} of=/dev/null bs=1M count=$some; done",

@@ -68,6 +68,12 @@ impl Onset {
         self.snapshots.len() > self.baseline.windows.count
     }
 
+    /// Whether a signal now is one of this series. Who is asked at `each` signal may speak as seldom as it likes: the
+    /// windows before its change are taken to their end.
+    fn goes_on(&self, now: Instant, each: bool) -> bool {
+        now.duration_since(self.last) < SERIES || (each && !self.complete())
+    }
+
     /// When the next window ends, if there is one.
     pub(super) fn due(&self) -> Option<Instant> {
         let last = self.snapshots.last().filter(|_| !self.complete())?;
@@ -122,10 +128,8 @@ impl Engine {
     pub(super) fn series(&mut self, index: usize, signal: &Signal, now: Instant) -> Result<()> {
         let key = (signal.netns, index);
         let each = self.tuners[index].tuner.acts_at_once();
-        let goes_on = self
-            .onset
-            .get(&key)
-            .is_some_and(|onset| now.duration_since(onset.last) < SERIES);
+        let series = self.onset.get(&key);
+        let goes_on = series.is_some_and(|onset| onset.goes_on(now, each));
         if !goes_on {
             let baseline = self.tuners[index].baseline.clone();
             let Some(first) = self.snapshot(signal.netns, &baseline.counters, Some(index)) else {
@@ -221,5 +225,47 @@ impl Engine {
         own.or_else(any)
             .map(|onset| onset.side(plan))
             .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_before_a_change_are_taken_to_their_end_however_seldom_a_tuner_speaks() {
+        let start = Instant::now();
+        let snapshot = Snapshot {
+            at: start,
+            values: Vec::new(),
+        };
+        let mut onset = Onset {
+            baseline: Rc::new(Baseline {
+                counters: Vec::new(),
+                windows: Windows {
+                    count: 5,
+                    length: Duration::from_secs(1),
+                },
+            }),
+            snapshots: vec![snapshot.clone()],
+            last: start,
+            signals: 1,
+            waiting: Vec::new(),
+        };
+        let soon = start + Duration::from_millis(1900);
+        let later = start + Duration::from_millis(2100);
+        assert_eq!(
+            [true, false].map(|each| onset.goes_on(soon, each)),
+            [true; 2]
+        );
+        assert_eq!(
+            [true, false].map(|each| onset.goes_on(later, each)),
+            [true, false]
+        );
+        onset.snapshots = vec![snapshot; 6];
+        assert_eq!(
+            [true, false].map(|each| onset.goes_on(later, each)),
+            [false; 2]
+        );
     }
 }
