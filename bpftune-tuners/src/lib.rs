@@ -43,6 +43,12 @@ pub mod tcp_listen;
 pub mod tcp_ports;
 #[cfg(test)]
 mod testing;
+#[cfg(any(
+    feature = "blk-queue",
+    feature = "blk-readahead",
+    feature = "vm-writeback"
+))]
+mod trouble;
 #[cfg(feature = "udp-buffer")]
 pub mod udp_buffer;
 #[cfg(feature = "vm-maps")]

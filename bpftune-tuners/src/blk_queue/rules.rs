@@ -13,7 +13,7 @@ use bpftune_core::{
 use super::arms::{
     AFFINITY, Arm, LEAST_REQUESTS, MOST_REQUESTS, NR_REQUESTS, Queue, SCHEDULER, SCHEDULERS, WBT,
 };
-use crate::disks::Trouble;
+use crate::trouble::Trouble;
 
 pub(super) const WAITS: &str = "requests-wait";
 /// Figures for trials: see [`bpftune_core::Source::figure`].

@@ -10,7 +10,7 @@ use bpftune_core::{
     trial::{Counter, Guard, Harm, Outcome, Plan, Record, Resource, Windows},
 };
 
-use crate::disks::Trouble;
+use crate::trouble::Trouble;
 
 pub(super) const WASTED: &str = "readahead-wasted";
 pub(super) const SHORT: &str = "readahead-short";

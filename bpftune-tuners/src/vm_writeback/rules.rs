@@ -8,6 +8,8 @@ use bpftune_core::{
     trial::{Counter, Guard, Plan, Resource, Windows},
 };
 
+use crate::trouble::Trouble;
+
 pub(super) const SYNC_SLOW: &str = "sync-slow";
 pub(super) const HELD: &str = "writers-held";
 
@@ -37,11 +39,13 @@ const CALM: u32 = 5;
 /// So long nobody waited, and writers need no longer be held for anybody.
 const UNNEEDED: Duration = Duration::from_secs(300);
 
-/// The tuner. It remembers when a low limit was last of use.
+/// The tuner. It remembers when a low limit was last of use, and for how long writers have been held.
 #[derive(Clone, Debug, Default)]
 pub struct VmWriteback {
     needed: Option<Duration>,
     calm: u32,
+    held: Trouble,
+    held_for_long: bool,
 }
 
 /// What a signal tells.
@@ -178,6 +182,7 @@ impl Tuner for VmWriteback {
         };
         let calm = seen.held < BOUND / 5.0;
         self.calm = if calm { self.calm + 1 } else { 0 };
+        self.held_for_long = seen.held >= BOUND && self.held.lasts(view.now());
         if let Some(proposal) = grown(&seen, view) {
             return vec![proposal];
         }
@@ -214,8 +219,9 @@ impl VmWriteback {
         if seen.backlog > seen.limit * 1.2 || seen.backlog < want * 1.5 {
             return None;
         }
-        let (tunable, now, target) = if seen.held >= BOUND {
-            // Writers are held until what is above the limit was written.
+        let (tunable, now, target) = if self.held_for_long {
+            // Writers are held until what is above the limit was written. Who is held for a moment would wait for the disk
+            // all the time instead: a copy that memory takes in.
             (DIRTY, seen.limit, want.max(seen.limit / STEP))
         } else if self.calm >= CALM {
             (BACKGROUND, seen.background, want / 2.0)

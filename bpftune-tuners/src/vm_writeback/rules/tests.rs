@@ -47,6 +47,15 @@ fn seen(
     )
 }
 
+/// Writers have been held long enough by now.
+fn hold(tuner: &mut VmWriteback, view: &mut Recorded) {
+    for _ in 0..9 {
+        view.now += Duration::from_secs(1);
+        let held = seen(HELD, 50e6, 1200e6, 1200e6, 1.0, 0.2);
+        assert!(tuner.on_signal(&held, view).is_empty());
+    }
+}
+
 /// Asks and carries out, as if the governor let everything through; the limit that holds then.
 fn step(tuner: &mut VmWriteback, view: &mut Recorded, signal: &Signal) -> Option<i64> {
     let proposals = tuner.on_signal(signal, view);
@@ -57,6 +66,7 @@ fn step(tuner: &mut VmWriteback, view: &mut Recorded, signal: &Signal) -> Option
 #[test]
 fn a_backlog_at_the_limit_is_lowered_step_by_step() {
     let (mut tuner, mut view) = (VmWriteback::default(), view());
+    hold(&mut tuner, &mut view);
     let (mut limit, mut steps) = (1_258_291_200.0, Vec::new());
     while let Some(next) = step(&mut tuner, &mut view, &slow(limit)) {
         // Until the backlog is down to the new limit nothing more is done.
@@ -101,8 +111,24 @@ fn writers_alone_change_nothing() {
 }
 
 #[test]
+fn copies_that_memory_takes_in_are_left_alone() {
+    let (mut tuner, mut view) = (VmWriteback::default(), view());
+    for second in 0..1000 {
+        view.now += Duration::from_secs(1);
+        // Each twelve seconds a copy, held for four of them, and written until the ninth.
+        let signal = match second % 12 {
+            0..4 => slow(1200e6),
+            4..9 => seen(SYNC_SLOW, 50e6, 700e6, 1200e6, 0.2, 0.2),
+            _ => continue,
+        };
+        assert_eq!(step(&mut tuner, &mut view, &signal), None, "{second}");
+    }
+}
+
+#[test]
 fn what_nobody_needs_any_more_goes_back() {
     let (mut tuner, mut view) = (VmWriteback::default(), view());
+    hold(&mut tuner, &mut view);
     step(&mut tuner, &mut view, &slow(1200e6)).unwrap();
     let alone = seen(HELD, 50e6, 300e6, 300e6, 1.0, 0.0);
     view.now = Duration::from_secs(1299);
@@ -121,6 +147,7 @@ fn what_nobody_needs_any_more_goes_back() {
 #[test]
 fn a_faster_disk_gets_more() {
     let (mut tuner, mut view) = (VmWriteback::default(), view());
+    hold(&mut tuner, &mut view);
     step(&mut tuner, &mut view, &slow(60e6)).unwrap();
     let fast = seen(HELD, 500e6, 15e6, 15e6, 1.0, 0.0);
     let raised = step(&mut tuner, &mut view, &fast).unwrap();
