@@ -1,4 +1,5 @@
-//! A service that holds memory which it does not miss: real pages of a real control group (v2).
+//! A service that holds memory which it does not miss: real pages of a real control group (v2). Only where no services are,
+//! as in a guest of `cargo xtask vm`: the tuner would take a host's own.
 
 mod common;
 
@@ -23,6 +24,9 @@ fn missing(bpftune: &Path) -> Option<&'static str> {
     let given = fs::read_to_string("/sys/fs/cgroup/cgroup.subtree_control").unwrap_or_default();
     if !given.split_ascii_whitespace().any(|name| name == "memory") {
         return Some("no cgroup v2 that gives memory to its groups here");
+    }
+    if Path::new(SLICE).exists() {
+        return Some("this host has services of its own");
     }
     if !Path::new("/proc/pressure/memory").exists() {
         return Some("no pressure information");
@@ -71,15 +75,15 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        losetup(&["-d", &self.device]).unwrap();
+        if let Err(error) = losetup(&["-d", &self.device]) {
+            eprintln!("{error}");
+        }
     }
 }
 
-/// A control group as systemd makes them for services, and one shell in it. Both go on drop, as does the slice if it was made
-/// here.
+/// A control group as systemd makes them for services, and one shell in it. All of it goes on drop.
 struct Service {
     group: PathBuf,
-    made_slice: bool,
     shell: Child,
     all: tempfile::NamedTempFile,
 }
@@ -88,10 +92,9 @@ impl Service {
     /// Reads all of the disk once, then some of it over and over; all of it while a file has something in it. What was
     /// read stays in memory as long as somebody has the disk open.
     fn start(disk: &Disk) -> Service {
-        let made_slice = fs::create_dir(SLICE).is_ok();
+        fs::create_dir(SLICE).unwrap();
         fs::write(Path::new(SLICE).join("cgroup.subtree_control"), "+memory").unwrap();
-        let name = format!("lab-{}.service", std::process::id());
-        let group = Path::new(SLICE).join(name);
+        let group = Path::new(SLICE).join("lab.service");
         fs::create_dir(&group).unwrap();
         let all = tempfile::NamedTempFile::new().unwrap();
         let program = format!(
@@ -109,12 +112,7 @@ impl Service {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Service {
-            group,
-            made_slice,
-            shell,
-            all,
-        }
+        Service { group, shell, all }
     }
 
     fn read(&self, file: &str) -> String {
@@ -143,9 +141,7 @@ impl Drop for Service {
         while !gone(&self.group) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
         }
-        if self.made_slice {
-            let _ = fs::remove_dir(SLICE);
-        }
+        let _ = fs::remove_dir(SLICE);
     }
 }
 

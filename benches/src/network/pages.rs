@@ -27,10 +27,12 @@ pub fn scenarios(parts: &[Part]) -> String {
         let of = |name: &str| part.rows.iter().find(|row| row.name.starts_with(name));
         let number = |name| of(name).map_or(String::new(), |row| shown(row.ours, &row.unit));
         let again = of(names::GOOD_AGAIN).map_or(String::new(), good_again);
-        let changes = of(names::LASTING).map_or_else(
-            || format!("{}, {}", number(names::CHANGES), number(names::REVERSALS)),
-            |lasting| format!("{} lasting", shown(lasting.ours, "")),
-        );
+        let taken_back = number(names::REVERSALS);
+        let changes = match number(names::LASTING) {
+            none if none.is_empty() => format!("{}, {taken_back}", number(names::CHANGES)),
+            lasting if taken_back.is_empty() => format!("{lasting} lasting"),
+            lasting => format!("{lasting} lasting, {taken_back} taken back"),
+        };
         out += &format!(
             "| {} | {what} | {} | {again} | {changes} | {} |\n",
             load.trim(),
@@ -182,6 +184,16 @@ mod tests {
         );
         assert_eq!(text.lines().count(), 3, "what is no scenario is left out");
         assert!(scenarios(&[part()]).contains("\n| burst | served |"));
+    }
+
+    #[test]
+    fn of_a_trap_a_line_has_what_lasts_and_what_was_taken_back() {
+        let mut trap = part();
+        trap.rows.pop();
+        trap.row(Row::count(names::LASTING, "", 0.0).at_most(0.0));
+        assert!(scenarios(&[trap.clone()]).contains("| 0 lasting |"));
+        trap.row(Row::count(names::REVERSALS, "", 2.0));
+        assert!(scenarios(&[trap]).contains("| 0 lasting, 2 taken back |"));
     }
 
     #[test]

@@ -144,20 +144,25 @@ fn judge_beside_off(part: &mut Part, scenario: &dyn Scenario, runs: &[Run], leas
     let lasting = of(Setting::On).map(|run| run.lasting).max();
     let lasting = lasting.unwrap_or(0) as f64;
     let lasting = Row::count(names::LASTING, "", lasting);
-    if scenario.leaves_alone() {
-        part.row(lasting.at_most(0.0));
-    } else {
-        part.row(lasting);
-        part.row(reversals(scenario, runs));
+    match scenario.kind() {
+        Kind::Trap if scenario.leaves_alone() => {
+            part.row(lasting.at_most(0.0));
+            part.row(reversals(runs));
+        }
+        Kind::Trap => {
+            part.row(lasting);
+            part.row(reversals(runs).at_most(scenario.reversals()));
+        }
+        Kind::Fault | Kind::NothingWrong => part.row(lasting.at_most(0.0)),
     }
     bpf_share(part, scenario, runs);
 }
 
 /// How often the tuner changed its mind, most of a run.
-fn reversals(scenario: &dyn Scenario, runs: &[Run]) -> Row {
+fn reversals(runs: &[Run]) -> Row {
     let on = runs.iter().filter(|run| run.setting == Setting::On);
     let most = on.map(|run| run.reversals).max().unwrap_or(0);
-    Row::count(names::REVERSALS, "", most as f64).at_most(scenario.reversals())
+    Row::count(names::REVERSALS, "", most as f64)
 }
 
 fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
@@ -219,6 +224,6 @@ fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
     }
     let changes = of(Setting::On).map(|run| run.changes).max().unwrap_or(0);
     part.row(Row::count(names::CHANGES, "", changes as f64));
-    part.row(reversals(scenario, runs));
+    part.row(reversals(runs).at_most(scenario.reversals()));
     bpf_share(part, scenario, runs);
 }
