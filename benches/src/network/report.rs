@@ -53,9 +53,23 @@ pub fn run_all(
             )
         },
     );
+    let title = |scenario: &dyn Scenario| format!("{} {}", scenario.tuner(), scenario.name());
+    let wanted = |scenario: &dyn Scenario| only.is_none_or(|only| title(scenario).contains(only));
+    if let Some(only) = only
+        && !scenarios.iter().any(|scenario| wanted(&**scenario))
+    {
+        let titles: Vec<String> = scenarios
+            .iter()
+            .map(|scenario| title(&**scenario))
+            .collect();
+        let what = format!("no scenario's name has \"{only}\" in it");
+        return Err(crate::Error::other(
+            what,
+            format!("there are\n  {}", titles.join("\n  ")),
+        ));
+    }
     for scenario in scenarios {
-        let title = format!("{} {}", scenario.tuner(), scenario.name());
-        if only.is_some_and(|only| !title.contains(only)) {
+        if !wanted(&**scenario) {
             continue;
         }
         recorder.part(scenario.tuner(), scenario.name(), |part| {
