@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use common::within;
 use lab::daemon::{Daemon, binary};
 use nix::sys::signal::Signal;
 
@@ -145,15 +146,6 @@ impl Drop for Service {
     }
 }
 
-/// Waits as long as trials may take here.
-fn until(what: &str, seconds: u64, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(seconds);
-    while !holds() {
-        assert!(Instant::now() < deadline, "not within {seconds} s: {what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
 #[test]
 fn what_a_service_does_not_miss_is_taken_and_given_back_once_it_does() {
     need_root!();
@@ -164,11 +156,13 @@ fn what_a_service_does_not_miss_is_taken_and_given_back_once_it_does() {
     }
     let disk = Disk::new();
     let service = Service::start(&disk);
-    until("all of it was read", 60, || service.held() >= HELD);
+    within(Duration::from_secs(60), "all of it was read", || {
+        service.held() >= HELD
+    });
     let before = service.held();
     let mut daemon = Daemon::start(&bpftune, &[], &["--tuner", "cgroup-mem"]).unwrap();
     let start = Instant::now();
-    until("a fifth was taken", 300, || {
+    within(Duration::from_secs(300), "a fifth was taken", || {
         service.held() * 5 <= before * 4
     });
     let (held, limit, took) = (service.held(), service.limit(), start.elapsed());
@@ -180,7 +174,7 @@ fn what_a_service_does_not_miss_is_taken_and_given_back_once_it_does() {
 
     fs::write(service.all.path(), "all\n").unwrap();
     let start = Instant::now();
-    until("it gets more again", 60, || {
+    within(Duration::from_secs(60), "it gets more again", || {
         service.limit().is_none_or(|now| now > limit)
     });
     println!(

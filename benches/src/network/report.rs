@@ -53,25 +53,20 @@ pub fn run_all(
             )
         },
     );
+    let only = only.unwrap_or_default();
     let title = |scenario: &dyn Scenario| format!("{} {}", scenario.tuner(), scenario.name());
-    let wanted = |scenario: &dyn Scenario| only.is_none_or(|only| title(scenario).contains(only));
-    if let Some(only) = only
-        && !scenarios.iter().any(|scenario| wanted(&**scenario))
-    {
-        let titles: Vec<String> = scenarios
-            .iter()
-            .map(|scenario| title(&**scenario))
-            .collect();
-        let what = format!("no scenario's name has \"{only}\" in it");
+    let mut wanted = scenarios
+        .iter()
+        .filter(|scenario| title(scenario.as_ref()).contains(only))
+        .peekable();
+    if wanted.peek().is_none() {
+        let titles: Vec<String> = scenarios.iter().map(|one| title(one.as_ref())).collect();
         return Err(crate::Error::other(
-            what,
+            format!("no scenario's name has \"{only}\" in it"),
             format!("there are\n  {}", titles.join("\n  ")),
         ));
     }
-    for scenario in scenarios {
-        if !wanted(&**scenario) {
-            continue;
-        }
+    for scenario in wanted {
         recorder.part(scenario.tuner(), scenario.name(), |part| {
             if let Some(missing) = scenario.missing() {
                 part.note(format!("SKIP: {missing}"));

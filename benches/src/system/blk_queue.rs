@@ -7,6 +7,7 @@ use bpftune_core::stats::Direction;
 use super::{
     THROUGHPUT,
     disk::{self, Blocks, Data, Disk, Writer, read_pages, slowest_hundredth},
+    trap::Trap,
 };
 use crate::{
     Result,
@@ -14,6 +15,10 @@ use crate::{
 };
 
 const TUNER: &str = "blk-queue";
+
+fn needs() -> Option<&'static str> {
+    disk::missing().or_else(disk::no_writer)
+}
 
 /// One reads a page after the other while another has 64 writes of a MiB under way, as a backup or a database's checkpoint
 /// does; mq-deadline with 256 requests, as Debian has it.
@@ -58,7 +63,7 @@ impl Scenario for BesideWriter {
         true
     }
     fn missing(&self) -> Option<&'static str> {
-        disk::missing().or_else(disk::no_writer)
+        needs()
     }
     fn stage(&self) -> Result<Box<dyn Stage>> {
         Ok(Box::new(Busy::new(Blocks::InARow, |_| true)?))
@@ -118,77 +123,32 @@ impl Stage for Reads {
 }
 
 /// The same writer for five seconds of each ten: what were tried while it writes would be judged while it does not.
-pub(super) struct ByTurns;
-
-impl Scenario for ByTurns {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::Trap
-    }
-    fn name(&self) -> &'static str {
-        "a writer that comes and goes"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        ("written and read, over ten seconds", "MB/s")
-    }
-    fn turns(&self) -> usize {
-        4
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn missing(&self) -> Option<&'static str> {
-        disk::missing().or_else(disk::no_writer)
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
+pub(super) const BY_TURNS: Trap = Trap::new(
+    TUNER,
+    "a writer that comes and goes",
+    ("written and read, over ten seconds", "MB/s"),
+    || {
         let busy = Busy::new(Blocks::InARow, |turn| turn % 10 < 5)?;
         Ok(Box::new(AllDone { busy, turns: 10 }))
-    }
-}
+    },
+)
+.needs(needs)
+.turns(4, 4);
 
 /// The same reader beside 64 writes of 4 KiB: fewer of them at a time would be good for it, and leave most of them undone.
-pub(super) struct SmallWrites;
-
-impl Scenario for SmallWrites {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::Trap
-    }
-    fn name(&self) -> &'static str {
-        "reader beside many small writes"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        ("written and read", "MB/s")
-    }
-    fn turns(&self) -> usize {
-        8
-    }
-    /// Each of what may be tried takes a trial.
-    fn turns_on(&self) -> usize {
-        90
-    }
-    /// Another processor for what ends is good for both.
-    fn leaves_alone(&self) -> bool {
-        false
-    }
-    fn reversals(&self) -> f64 {
-        4.0
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn missing(&self) -> Option<&'static str> {
-        disk::missing().or_else(disk::no_writer)
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
+pub(super) const SMALL_WRITES: Trap = Trap::new(
+    TUNER,
+    "reader beside many small writes",
+    ("written and read", "MB/s"),
+    || {
         let busy = Busy::new(Blocks::Scattered, |_| true)?;
         Ok(Box::new(AllDone { busy, turns: 1 }))
-    }
-}
+    },
+)
+.needs(needs)
+// Each of what may be tried takes a trial; another processor for what ends is good for both.
+.turns(8, 90)
+.settles(4.0);
 
 struct Busy {
     reads: Data,

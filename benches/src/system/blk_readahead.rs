@@ -9,10 +9,11 @@ use std::{
 use super::{
     THROUGHPUT,
     disk::{self, Data, Disk, Mapped},
+    trap::Trap,
 };
 use crate::{
     Error, Result,
-    network::{Kind, Scenario, Stage, Values},
+    network::{Scenario, Stage, Values},
 };
 
 const TUNER: &str = "blk-readahead";
@@ -107,97 +108,33 @@ impl Scenario for Streams {
 
 /// Streams and random pages beside each other, 128 KiB read ahead, as the kernel has it: more would be good for the streams,
 /// who ask for most, and bad for whoever reads pages here and there.
-pub(super) struct Beside;
-
-impl Scenario for Beside {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::Trap
-    }
-    fn name(&self) -> &'static str {
-        "streams beside random pages"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        MEAN
-    }
-    fn turns(&self) -> usize {
-        8
-    }
-    fn turns_on(&self) -> usize {
-        40
-    }
-    fn leaves_alone(&self) -> bool {
-        false
-    }
-    /// A step too far.
-    fn reversals(&self) -> f64 {
-        1.0
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn missing(&self) -> Option<&'static str> {
-        disk::missing()
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
-        let both = |two: &[Data; 2]| {
-            let second = Duration::from_secs(1);
-            let (streams, pages) = std::thread::scope(|scope| {
-                let streams = scope.spawn(|| stream(&two[0], second));
-                let pages = random_pages(&two[1], second);
-                (streams.join().expect("it does not panic"), pages)
-            });
-            Ok((streams?, pages?))
-        };
-        Ok(Box::new(Two::new(both)?))
-    }
-}
+pub(super) const BESIDE: Trap = Trap::new(TUNER, "streams beside random pages", MEAN, || {
+    Two::stage(|[streams, pages]| {
+        let second = Duration::from_secs(1);
+        std::thread::scope(|scope| {
+            let streams = scope.spawn(|| stream(streams, second));
+            let pages = random_pages(pages, second);
+            Ok((streams.join().expect("it does not panic")?, pages?))
+        })
+    })
+})
+.needs(disk::missing)
+.turns(8, 40)
+// A step too far.
+.settles(1.0);
 
 /// The same ten seconds of the one and ten of the other: whatever is tried for one of them is judged beside the other.
-pub(super) struct ByTurns;
-
-impl Scenario for ByTurns {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::Trap
-    }
-    fn name(&self) -> &'static str {
-        "streams and random pages by turns"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        MEAN
-    }
-    fn turns(&self) -> usize {
-        2
-    }
-    fn turns_on(&self) -> usize {
-        5
-    }
-    fn leaves_alone(&self) -> bool {
-        false
-    }
-    /// Each of the two wishes may be tried once, and found to be wrong.
-    fn reversals(&self) -> f64 {
-        2.0
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn missing(&self) -> Option<&'static str> {
-        disk::missing()
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
-        let by_turns = |two: &[Data; 2]| {
+pub(super) const BY_TURNS: Trap =
+    Trap::new(TUNER, "streams and random pages by turns", MEAN, || {
+        Two::stage(|[streams, pages]| {
             let long = Duration::from_secs(10);
-            Ok((stream(&two[0], long)?, random_pages(&two[1], long)?))
-        };
-        Ok(Box::new(Two::new(by_turns)?))
-    }
-}
+            Ok((stream(streams, long)?, random_pages(pages, long)?))
+        })
+    })
+    .needs(disk::missing)
+    .turns(2, 5)
+    // Each of the two wishes may be tried once, and found to be wrong.
+    .settles(2.0);
 
 /// Neither of the two can make up for the other one's loss by as much more.
 const MEAN: (&str, &str) = ("streams (MB/s) and pages (files/s), geometric mean", "");
@@ -210,14 +147,14 @@ struct Two {
 }
 
 impl Two {
-    fn new(read: fn(&[Data; 2]) -> Result<(f64, f64)>) -> Result<Two> {
+    fn stage(read: fn(&[Data; 2]) -> Result<(f64, f64)>) -> Result<Box<dyn Stage>> {
         let mut disk = Disk::new()?;
         disk.set("read_ahead_kb", "128")?;
-        Ok(Two {
+        Ok(Box::new(Two {
             data: [Data::new(1024)?, Data::new(1024)?],
             _disk: disk,
             read,
-        })
+        }))
     }
 }
 

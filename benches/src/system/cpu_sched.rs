@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::{THROUGHPUT, proc_limits::load};
+use super::{THROUGHPUT, proc_limits::load, trap::Trap};
 use crate::{
     Error, Result,
     network::{HostValues, Kind, Scenario, Stage, Values, rest_of_second},
@@ -159,45 +159,29 @@ impl Scenario for Frames {
 
 /// Eight tasks of one session that need more than its half would be, beside six jobs of another one: parting the
 /// sessions would help those six, and whoever else wakes up.
-pub(super) struct Crowd;
+pub(super) const CROWD: Trap =
+    Trap::new(TUNER, "8 tasks with frames in one session", IN_TIME, || {
+        Ok(Box::new(Desk::new(EIGHT)?))
+    })
+    .needs(needs)
+    .turns(10, 28);
 
-impl Scenario for Crowd {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::Trap
-    }
-    fn name(&self) -> &'static str {
-        "8 tasks with frames in one session"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        IN_TIME
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn turns(&self) -> usize {
-        10
-    }
-    fn turns_on(&self) -> usize {
-        28
-    }
-    fn missing(&self) -> Option<&'static str> {
-        needs()
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
-        Ok(Box::new(Desk::new(Beside {
-            computing: "6",
-            tasks: "8",
-            work_us: "2500",
-        })?))
-    }
-}
+const EIGHT: Beside = Beside {
+    computing: "6",
+    tasks: "8",
+    work_us: "2500",
+};
 
 /// The same eight, but the other session computes for three seconds of each six: parting the sessions would be tried
 /// while it does, and judged while it does not.
-pub(super) struct ByTurns;
+pub(super) const BY_TURNS: Trap = Trap::new(
+    TUNER,
+    "8 tasks with frames, and jobs that come and go",
+    IN_TIME,
+    || Ok(Box::new(NowAndThen(Desk::new(EIGHT)?))),
+)
+.needs(needs)
+.turns(3, 8);
 
 struct NowAndThen(Desk);
 
@@ -217,40 +201,6 @@ impl Stage for NowAndThen {
             }
         }
         Ok(in_time / f64::from(2 * NowAndThen::SECONDS))
-    }
-}
-
-impl Scenario for ByTurns {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::Trap
-    }
-    fn name(&self) -> &'static str {
-        "8 tasks with frames, and jobs that come and go"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        IN_TIME
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn turns(&self) -> usize {
-        3
-    }
-    fn turns_on(&self) -> usize {
-        8
-    }
-    fn missing(&self) -> Option<&'static str> {
-        needs()
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
-        Ok(Box::new(NowAndThen(Desk::new(Beside {
-            computing: "6",
-            tasks: "8",
-            work_us: "2500",
-        })?)))
     }
 }
 

@@ -15,6 +15,7 @@ mod mixed;
 mod pid_ns;
 mod proc_limits;
 mod slow_disk;
+mod trap;
 mod vm_maps;
 mod vm_reclaim;
 mod vm_thp;
@@ -33,21 +34,21 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
     vec![
         Box::new(mixed::NothingWrong),
         Box::new(blk_queue::BesideWriter),
-        Box::new(blk_queue::ByTurns),
-        Box::new(blk_queue::SmallWrites),
+        Box::new(blk_queue::BY_TURNS),
+        Box::new(blk_queue::SMALL_WRITES),
         Box::new(blk_queue::MostReads),
         Box::new(blk_readahead::Mapping),
         Box::new(blk_readahead::Streams),
-        Box::new(blk_readahead::Beside),
-        Box::new(blk_readahead::ByTurns),
+        Box::new(blk_readahead::BESIDE),
+        Box::new(blk_readahead::BY_TURNS),
         Box::new(proc_limits::Watches),
         Box::new(proc_limits::Aio),
         Box::new(proc_limits::Threads),
-        Box::new(proc_limits::ByTurns),
+        Box::new(proc_limits::BY_TURNS),
         Box::new(proc_limits::Bomb),
         Box::new(proc_limits::NothingWrong),
         Box::new(vm_maps::Guarded),
-        Box::new(vm_maps::ByTurns),
+        Box::new(vm_maps::BY_TURNS),
         Box::new(vm_maps::NothingWrong),
         Box::new(vm_reclaim::Requests),
         Box::new(vm_reclaim::AtItsLimit),
@@ -58,16 +59,16 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(vm_thp::NothingWrong),
         Box::new(vm_writeback::Log),
         Box::new(vm_writeback::Alone),
-        Box::new(vm_writeback::InMemory),
-        Box::new(vm_writeback::Copies),
+        Box::new(vm_writeback::IN_MEMORY),
+        Box::new(vm_writeback::COPIES),
         Box::new(irq_steer::Flood),
         Box::new(irq_steer::BusyReader),
         Box::new(irq_steer::NothingWrong),
         Box::new(irq_follow::Strays),
         Box::new(irq_follow::Crossed),
         Box::new(cpu_sched::Frames),
-        Box::new(cpu_sched::Crowd),
-        Box::new(cpu_sched::ByTurns),
+        Box::new(cpu_sched::CROWD),
+        Box::new(cpu_sched::BY_TURNS),
         Box::new(cpu_sched::NothingWrong),
         Box::new(cpu_sched::Pairs),
     ]

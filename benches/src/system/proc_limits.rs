@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{THROUGHPUT, pid_ns::PidNs};
+use super::{THROUGHPUT, pid_ns::PidNs, trap::Trap};
 use crate::{
     Error, Result, daemon,
     network::{Kind, Scenario, Stage, Values, host::HostValues, rest_of_second},
@@ -278,31 +278,11 @@ impl Scenario for Threads {
 }
 
 /// Each second 3,000 threads where there may be 4,000, and none again: as good before as after.
-pub(super) struct ByTurns;
-
-impl Scenario for ByTurns {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::Trap
-    }
-    fn name(&self) -> &'static str {
-        "3,000 threads that come and go"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        STARTED
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn leaves_alone(&self) -> bool {
-        false
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
+pub(super) const BY_TURNS: Trap =
+    Trap::new(TUNER, "3,000 threads that come and go", STARTED, || {
         Crowded::stage(4000, ["threads", "3000"], |threads| threads / 30.0)
-    }
-}
+    })
+    .settles(0.0);
 
 /// A fork bomb where there may be 1,000 tasks.
 pub(super) struct Bomb;

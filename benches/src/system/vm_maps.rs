@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     THROUGHPUT,
     memory::{Pages, page},
+    trap::Trap,
 };
 use crate::{
     Result,
@@ -43,31 +44,13 @@ impl Scenario for Guarded {
 }
 
 /// Each second 40,000 mappings, more than half of what there may be, and none again: as good before as after.
-pub(super) struct ByTurns;
-
-impl Scenario for ByTurns {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::Trap
-    }
-    fn name(&self) -> &'static str {
-        "20,000 guarded stacks that come and go"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        GUARDED
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn leaves_alone(&self) -> bool {
-        false
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
-        Stacks::stage(20_000)
-    }
-}
+pub(super) const BY_TURNS: Trap = Trap::new(
+    TUNER,
+    "20,000 guarded stacks that come and go",
+    GUARDED,
+    || Stacks::stage(20_000),
+)
+.settles(0.0);
 
 struct Stacks {
     count: usize,

@@ -15,7 +15,7 @@ use std::{
 
 use bpftune_core::stats::Direction;
 
-use super::{disk::slowest_hundredth, slow_disk::SlowDisk};
+use super::{disk::slowest_hundredth, slow_disk::SlowDisk, trap::Trap};
 use crate::{
     Error, Result,
     network::{HostValues, Kind, Scenario, Stage, Values},
@@ -313,35 +313,11 @@ impl Scenario for Alone {
 
 /// A program that works on the same 144 MiB over and over, so that the disk has to write all the time, and a log that waits for
 /// it. Writing that begins earlier, as the log's fate suggests, helps neither.
-pub(super) struct InMemory;
-
-impl Scenario for InMemory {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::Trap
-    }
-    fn name(&self) -> &'static str {
-        "data that is written over and over"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        ("written into memory", "MiB/s")
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn turns(&self) -> usize {
-        14
-    }
-    /// It is tempted within a minute, and a trial takes a quarter of one.
-    fn turns_on(&self) -> usize {
-        36
-    }
-    fn missing(&self) -> Option<&'static str> {
-        SlowDisk::missing()
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
+pub(super) const IN_MEMORY: Trap = Trap::new(
+    TUNER,
+    "data that is written over and over",
+    ("written into memory", "MiB/s"),
+    || {
         let load = Load {
             // More than where writing begins. Pages that are written anew while the disk writes them count twice, and
             // that is still less than where writers are held: 320 MiB, the middle of both limits.
@@ -352,47 +328,19 @@ impl Scenario for InMemory {
             limits: ["536870912", "134217728"],
         };
         load.stage()
-    }
-}
+    },
+)
+.needs(SlowDisk::missing)
+// It is tempted within a minute, and a trial takes a quarter of one.
+.turns(14, 36);
 
 /// Copies that memory takes in for the most part, one each twelve seconds, beside the same log: less of them in memory
 /// would be good for the log while they last, and make each take as long as the disk needs for it.
-pub(super) struct Copies;
-
-impl Copies {
-    const BYTES: u64 = 800 << 20;
-    const EACH: Duration = Duration::from_secs(12);
-}
-
-impl Scenario for Copies {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::Trap
-    }
-    fn name(&self) -> &'static str {
-        "copies now and then"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        ("time that a copy of 800 MiB takes", "s")
-    }
-    fn better(&self) -> Direction {
-        Direction::Lower
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn turns(&self) -> usize {
-        4
-    }
-    fn turns_on(&self) -> usize {
-        10
-    }
-    fn missing(&self) -> Option<&'static str> {
-        SlowDisk::missing()
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
+pub(super) const COPIES: Trap = Trap::new(
+    TUNER,
+    "copies now and then",
+    ("time that a copy of 800 MiB takes", "s"),
+    || {
         // Writers are held from 576 MiB on, the middle of both.
         let host = limits(["1073741824", "134217728"])?;
         Ok(Box::new(Copying {
@@ -400,7 +348,15 @@ impl Scenario for Copies {
             disk: SlowDisk::new(2 << 30, RATE)?,
             _host: host,
         }))
-    }
+    },
+)
+.needs(SlowDisk::missing)
+.lower_is_better()
+.turns(4, 10);
+
+impl Copying {
+    const BYTES: u64 = 800 << 20;
+    const EACH: Duration = Duration::from_secs(12);
 }
 
 struct Copying {
@@ -420,11 +376,11 @@ impl Stage for Copying {
         let file = file.open(self.disk.path().join("copy")).map_err(failed())?;
         let block = vec![0x5a; BLOCK];
         let start = Instant::now();
-        for at in (0..Copies::BYTES).step_by(BLOCK) {
+        for at in (0..Copying::BYTES).step_by(BLOCK) {
             file.write_all_at(&block, at).map_err(failed())?;
         }
         let took = start.elapsed();
-        std::thread::sleep(Copies::EACH.saturating_sub(took));
+        std::thread::sleep(Copying::EACH.saturating_sub(took));
         Ok(took.as_secs_f64())
     }
 }

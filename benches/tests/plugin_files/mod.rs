@@ -10,7 +10,6 @@ use std::{
         unix::fs::{MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use lab::daemon::Daemon;
@@ -118,14 +117,6 @@ impl Drop for Plugins {
             }
             let _ = std::fs::remove_dir(room);
         }
-    }
-}
-
-pub fn within(time: Duration, what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + time;
-    while !holds() {
-        assert!(Instant::now() < deadline, "not within {time:?}: {what}");
-        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

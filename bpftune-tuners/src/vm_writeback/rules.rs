@@ -45,7 +45,6 @@ pub struct VmWriteback {
     needed: Option<Duration>,
     calm: u32,
     held: Trouble,
-    held_for_long: bool,
 }
 
 /// What a signal tells.
@@ -182,14 +181,14 @@ impl Tuner for VmWriteback {
         };
         let calm = seen.held < BOUND / 5.0;
         self.calm = if calm { self.calm + 1 } else { 0 };
-        self.held_for_long = seen.held >= BOUND && self.held.lasts(view.now());
+        let held_for_long = seen.held >= BOUND && self.held.lasts(view.now());
         if let Some(proposal) = grown(&seen, view) {
             return vec![proposal];
         }
         match signal.scenario.as_ref() {
             SYNC_SLOW => {
                 self.needed = Some(view.now());
-                self.lower(&seen, view).into_iter().collect()
+                self.lower(&seen, held_for_long, view).into_iter().collect()
             }
             HELD => self.give_back(&seen, view),
             _ => Vec::new(),
@@ -212,14 +211,14 @@ fn grown(seen: &Seen, view: &dyn View) -> Option<Proposal> {
 }
 
 impl VmWriteback {
-    fn lower(&self, seen: &Seen, view: &dyn View) -> Option<Proposal> {
+    fn lower(&self, seen: &Seen, held_for_long: bool, view: &dyn View) -> Option<Proposal> {
         let want = seen.want();
         // The last step is not over before what is above the limit was written; and where little waits, it is not that
         // what the calls wait for.
         if seen.backlog > seen.limit * 1.2 || seen.backlog < want * 1.5 {
             return None;
         }
-        let (tunable, now, target) = if self.held_for_long {
+        let (tunable, now, target) = if held_for_long {
             // Writers are held until what is above the limit was written. Who is held for a moment would wait for the disk
             // all the time instead: a copy that memory takes in.
             (DIRTY, seen.limit, want.max(seen.limit / STEP))
