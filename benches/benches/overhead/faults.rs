@@ -8,15 +8,16 @@ use lab::{
     bpf_stats::{BpfStats, Runs, programs},
     daemon::Daemon,
     network::{self, Scenario},
-    result::{Part, Row, median},
+    result::{LEAST, Part, Row, median},
 };
 
 use crate::runs::hooks;
 
 /// Nanoseconds that an event may cost, as the kernel's statistics report it.
 const GOAL: f64 = 150.0;
-/// Turns that are measured, for a verdict.
+/// Turns that are measured, for a verdict; where a program runs seldom, this many times as many.
 const TURNS: usize = 6;
+const PATIENCE: usize = 4;
 
 /// A program of the tuner and, where it is on a tracepoint, one that does nothing beside it.
 struct Watched {
@@ -24,6 +25,8 @@ struct Watched {
     empty: Option<EmptyProgram>,
     costs: Vec<f64>,
     floors: Vec<f64>,
+    /// The program's runs, and those of the empty one, where the sample that is under way began.
+    began: Option<(Runs, Option<Runs>)>,
 }
 
 impl Watched {
@@ -36,7 +39,28 @@ impl Watched {
             empty: tracepoint.and_then(|name| EmptyProgram::attach(&name).ok()),
             costs: Vec::new(),
             floors: Vec::new(),
+            began: None,
         }
+    }
+
+    /// After a turn: a sample is as many of them as the program needs to run often enough.
+    fn sample(&mut self, now: Runs) {
+        let floor = self.floor();
+        if let Some((before, floor_before)) = self.began {
+            let Some(cost) = now.each_since(before) else {
+                return;
+            };
+            self.costs.push(cost);
+            let empty = floor.zip(floor_before);
+            self.floors
+                .extend(empty.and_then(|(now, before)| now.each_since(before)));
+        }
+        self.began = Some((now, floor));
+    }
+
+    /// Runs once in a while, but no verdict stands on it yet.
+    fn wants_more(&self) -> bool {
+        (1..LEAST).contains(&self.costs.len())
     }
 
     fn floor(&self) -> Option<Runs> {
@@ -61,20 +85,13 @@ fn scenario(bpftune: &Path, scenario: &dyn Scenario, turns: usize) -> Result<Vec
         .map(Watched::new)
         .collect();
     // The first one warms up.
-    stage.turn()?;
-    for _ in 0..turns {
-        let floors: Vec<_> = watched.iter().map(Watched::floor).collect();
-        let before = programs(daemon.pid());
+    for turn in 0..=PATIENCE * turns {
         stage.turn()?;
-        let after = programs(daemon.pid());
-        let runs = before.into_iter().zip(after).zip(floors);
-        for (watched, ((before, after), floor)) in watched.iter_mut().zip(runs) {
-            watched.costs.extend(after.each_since(before));
-            let now = watched.floor();
-            let floor = now
-                .zip(floor)
-                .and_then(|(now, before)| now.each_since(before));
-            watched.floors.extend(floor);
+        for (watched, runs) in watched.iter_mut().zip(programs(daemon.pid())) {
+            watched.sample(runs);
+        }
+        if turn >= turns && !(turns >= LEAST && watched.iter().any(Watched::wants_more)) {
+            break;
         }
     }
     Ok(watched)

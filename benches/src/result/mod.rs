@@ -39,7 +39,7 @@ pub use self::{
     origin::{Origin, root},
     plot::svg,
     recorder::{Common, Recorder},
-    row::{Goal, Row, Verdict},
+    row::{Goal, LEAST, Row, Verdict},
     store::{Part, Results},
 };
 

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Below this many samples there is no verdict.
-pub(super) const LEAST: usize = 5;
+pub const LEAST: usize = 5;
 
 /// Where a figure, or its ratio where it has one, shall lie.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

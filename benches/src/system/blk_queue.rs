@@ -7,11 +7,11 @@ use bpftune_core::stats::Direction;
 use super::{
     THROUGHPUT,
     disk::{self, Blocks, Data, Disk, Writer, read_pages, slowest_hundredth},
-    trap::Trap,
+    no_fault::NoFault,
 };
 use crate::{
     Result,
-    network::{Kind, Scenario, Stage, Values},
+    network::{Scenario, Stage, Values},
 };
 
 const TUNER: &str = "blk-queue";
@@ -71,37 +71,15 @@ impl Scenario for BesideWriter {
 }
 
 /// As many small reads as the disk can do: what it costs to count them.
-pub(super) struct MostReads;
-
-impl Scenario for MostReads {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::NothingWrong
-    }
-    fn name(&self) -> &'static str {
-        "as many reads as the disk can do"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        ("reads of 4 KiB", "/s")
-    }
-    fn bpf_share(&self) -> Option<f64> {
-        Some(0.02)
-    }
-    fn turns(&self) -> usize {
-        6
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn missing(&self) -> Option<&'static str> {
-        disk::missing()
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
-        Ok(Box::new(Reads(Data::new(1024)?)))
-    }
-}
+pub(super) const MOST_READS: NoFault = NoFault::nothing_wrong(
+    TUNER,
+    "as many reads as the disk can do",
+    ("reads of 4 KiB", "/s"),
+    || Ok(Box::new(Reads(Data::new(1024)?))),
+)
+.turns(6, 6)
+.needs(disk::missing)
+.bpf_share(0.02);
 
 struct Reads(Data);
 
@@ -123,7 +101,7 @@ impl Stage for Reads {
 }
 
 /// The same writer for five seconds of each ten: what were tried while it writes would be judged while it does not.
-pub(super) const BY_TURNS: Trap = Trap::new(
+pub(super) const BY_TURNS: NoFault = NoFault::trap(
     TUNER,
     "a writer that comes and goes",
     ("written and read, over ten seconds", "MB/s"),
@@ -136,7 +114,7 @@ pub(super) const BY_TURNS: Trap = Trap::new(
 .turns(4, 4);
 
 /// The same reader beside 64 writes of 4 KiB: fewer of them at a time would be good for it, and leave most of them undone.
-pub(super) const SMALL_WRITES: Trap = Trap::new(
+pub(super) const SMALL_WRITES: NoFault = NoFault::trap(
     TUNER,
     "reader beside many small writes",
     ("written and read", "MB/s"),

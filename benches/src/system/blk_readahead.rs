@@ -9,7 +9,7 @@ use std::{
 use super::{
     THROUGHPUT,
     disk::{self, Data, Disk, Mapped},
-    trap::Trap,
+    no_fault::NoFault,
 };
 use crate::{
     Error, Result,
@@ -108,24 +108,25 @@ impl Scenario for Streams {
 
 /// Streams and random pages beside each other, 128 KiB read ahead, as the kernel has it: more would be good for the streams,
 /// who ask for most, and bad for whoever reads pages here and there.
-pub(super) const BESIDE: Trap = Trap::new(TUNER, "streams beside random pages", MEAN, || {
-    Two::stage(|[streams, pages]| {
-        let second = Duration::from_secs(1);
-        std::thread::scope(|scope| {
-            let streams = scope.spawn(|| stream(streams, second));
-            let pages = random_pages(pages, second);
-            Ok((streams.join().expect("it does not panic")?, pages?))
+pub(super) const BESIDE: NoFault =
+    NoFault::trap(TUNER, "streams beside random pages", MEAN, || {
+        Two::stage(|[streams, pages]| {
+            let second = Duration::from_secs(1);
+            std::thread::scope(|scope| {
+                let streams = scope.spawn(|| stream(streams, second));
+                let pages = random_pages(pages, second);
+                Ok((streams.join().expect("it does not panic")?, pages?))
+            })
         })
     })
-})
-.needs(disk::missing)
-.turns(8, 40)
-// A step too far.
-.settles(1.0);
+    .needs(disk::missing)
+    .turns(8, 40)
+    // A step too far.
+    .settles(1.0);
 
 /// The same ten seconds of the one and ten of the other: whatever is tried for one of them is judged beside the other.
-pub(super) const BY_TURNS: Trap =
-    Trap::new(TUNER, "streams and random pages by turns", MEAN, || {
+pub(super) const BY_TURNS: NoFault =
+    NoFault::trap(TUNER, "streams and random pages by turns", MEAN, || {
         Two::stage(|[streams, pages]| {
             let long = Duration::from_secs(10);
             Ok((stream(streams, long)?, random_pages(pages, long)?))

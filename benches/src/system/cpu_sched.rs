@@ -1,15 +1,15 @@
 //! Programs that wake up often, beside a session that computes.
 
-use std::{
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Instant,
-};
+use std::{path::Path, process::Command, time::Instant};
 
-use super::{THROUGHPUT, proc_limits::load, trap::Trap};
+use super::{
+    THROUGHPUT,
+    load::{self, Running},
+    no_fault::NoFault,
+};
 use crate::{
-    Error, Result,
-    network::{HostValues, Kind, Scenario, Stage, Values, rest_of_second},
+    Result,
+    network::{HostValues, Scenario, Stage, Values, rest_of_second},
     programs,
 };
 
@@ -33,7 +33,8 @@ fn unparted() -> Result<HostValues> {
 
 struct Desk {
     beside: Beside,
-    computing: Option<Computing>,
+    /// The session that computes.
+    computing: Option<Running>,
     _host: HostValues,
 }
 
@@ -46,6 +47,10 @@ impl Desk {
         })
     }
 
+    fn compute(&self) -> Result<Running> {
+        Running::start(session(&["jobs", self.beside.computing])?)
+    }
+
     fn frames(&self) -> Result<f64> {
         let start = Instant::now();
         let Beside { tasks, work_us, .. } = self.beside;
@@ -56,38 +61,16 @@ impl Desk {
     }
 }
 
-/// The session that computes, until this goes.
-struct Computing(Child);
-
-impl Computing {
-    fn start(jobs: &str) -> Result<Computing> {
-        let mut jobs = session(&["jobs", jobs])?;
-        // It ends with its standard input.
-        jobs.stdin(Stdio::piped()).stdout(Stdio::null());
-        let started = jobs.spawn();
-        started
-            .map(Computing)
-            .map_err(Error::doing("cannot start setsid(1)"))
-    }
-}
-
-impl Drop for Computing {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
-}
-
 /// `load` in a session of its own.
 fn session(words: &[&str]) -> Result<Command> {
     let mut command = Command::new("setsid");
-    command.arg("--wait").arg(load()?).args(words);
+    command.arg("--wait").arg(load::program()?).args(words);
     Ok(command)
 }
 
 impl Stage for Desk {
     fn begin(&mut self) -> Result<()> {
-        self.computing = Some(Computing::start(self.beside.computing)?);
+        self.computing = Some(self.compute()?);
         Ok(())
     }
 
@@ -159,8 +142,8 @@ impl Scenario for Frames {
 
 /// Eight tasks of one session that need more than its half would be, beside six jobs of another one: parting the
 /// sessions would help those six, and whoever else wakes up.
-pub(super) const CROWD: Trap =
-    Trap::new(TUNER, "8 tasks with frames in one session", IN_TIME, || {
+pub(super) const CROWD: NoFault =
+    NoFault::trap(TUNER, "8 tasks with frames in one session", IN_TIME, || {
         Ok(Box::new(Desk::new(EIGHT)?))
     })
     .needs(needs)
@@ -174,7 +157,7 @@ const EIGHT: Beside = Beside {
 
 /// The same eight, but the other session computes for three seconds of each six: parting the sessions would be tried
 /// while it does, and judged while it does not.
-pub(super) const BY_TURNS: Trap = Trap::new(
+pub(super) const BY_TURNS: NoFault = NoFault::trap(
     TUNER,
     "8 tasks with frames, and jobs that come and go",
     IN_TIME,
@@ -193,9 +176,7 @@ impl Stage for NowAndThen {
     fn turn(&mut self) -> Result<f64> {
         let mut in_time = 0.0;
         for computes in [true, false] {
-            self.0.computing = computes
-                .then(|| Computing::start(self.0.beside.computing))
-                .transpose()?;
+            self.0.computing = computes.then(|| self.0.compute()).transpose()?;
             for _ in 0..NowAndThen::SECONDS {
                 in_time += self.0.frames()?;
             }
@@ -205,38 +186,25 @@ impl Stage for NowAndThen {
 }
 
 /// The same frames beside one job: there is a processor for each.
-pub(super) struct NothingWrong;
-
-impl Scenario for NothingWrong {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::NothingWrong
-    }
-    fn name(&self) -> &'static str {
-        "50 frames a second beside one job"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        IN_TIME
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn missing(&self) -> Option<&'static str> {
-        needs()
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
+pub(super) const NOTHING_WRONG: NoFault =
+    NoFault::nothing_wrong(TUNER, "50 frames a second beside one job", IN_TIME, || {
         Ok(Box::new(Desk::new(Beside {
             computing: "1",
             tasks: "1",
             work_us: "5000",
         })?))
-    }
-}
+    })
+    .needs(needs);
 
 /// Two tasks on each processor that wake each other, and nothing else: what it costs that somebody looks at waits.
-pub(super) struct Pairs;
+pub(super) const PAIRS: NoFault = NoFault::nothing_wrong(
+    TUNER,
+    "tasks that wake each other",
+    ("switches of tasks", "/s"),
+    || Ok(Box::new(Waking { _host: unparted()? })),
+)
+.needs(needs)
+.bpf_share(0.02);
 
 struct Waking {
     _host: HostValues,
@@ -248,33 +216,6 @@ impl Stage for Waking {
         let figure = programs::figure(&mut session(&["pairs", "1000"])?)?;
         rest_of_second(start);
         Ok(figure)
-    }
-}
-
-impl Scenario for Pairs {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::NothingWrong
-    }
-    fn name(&self) -> &'static str {
-        "tasks that wake each other"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        ("switches of tasks", "/s")
-    }
-    fn bpf_share(&self) -> Option<f64> {
-        Some(0.02)
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn missing(&self) -> Option<&'static str> {
-        needs()
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
-        Ok(Box::new(Waking { _host: unparted()? }))
     }
 }
 

@@ -15,12 +15,13 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use super::{
     THROUGHPUT,
     irq_steer::{TUNER, needs},
+    no_fault::NoFault,
     workers::Workers,
 };
 use crate::{
     Error, Result,
     netns::Netns,
-    network::{HostValues, Kind, Scenario, Stage, Values},
+    network::{HostValues, Scenario, Stage, Values},
     processor::stay_on,
     veth::{Pair, write_queue},
 };
@@ -193,40 +194,9 @@ impl Scenario for Strays {
 }
 
 /// The same with each client on the other processor than its server: whoever follows finds no gain.
-pub(super) struct Crossed;
-
-impl Scenario for Crossed {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::Trap
-    }
-    fn name(&self) -> &'static str {
-        "64 connections between processors"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        ANSWERS
-    }
-    fn turns(&self) -> usize {
-        6
-    }
-    fn turns_on(&self) -> usize {
-        16
-    }
-    fn reversals(&self) -> f64 {
-        3.0
-    }
-    fn tuned(&self) -> (&'static str, Values) {
-        THROUGHPUT
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn missing(&self) -> Option<&'static str> {
-        needs()
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
+pub(super) const CROSSED: NoFault =
+    NoFault::trap(TUNER, "64 connections between processors", ANSWERS, || {
         Talk::stage(true)
-    }
-}
+    })
+    .turns(6, 16)
+    .needs(needs);

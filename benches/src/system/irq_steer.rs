@@ -13,11 +13,11 @@ use std::{
 use bpftune_core::Cpus;
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 
-use super::{THROUGHPUT, workers::Workers};
+use super::{THROUGHPUT, no_fault::NoFault, workers::Workers};
 use crate::{
     Error, Result,
     netns::Netns,
-    network::{Kind, Scenario, Stage, Values},
+    network::{Scenario, Stage, Values},
     processor::stay_on,
     programs,
     veth::Pair,
@@ -200,75 +200,26 @@ impl Scenario for Flood {
 }
 
 /// The same to a reader who needs most of processor 1: more packets would be taken in and fewer read.
-pub(super) struct BusyReader;
-
-impl Scenario for BusyReader {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::Trap
-    }
-    fn name(&self) -> &'static str {
-        "a reader who needs the other processor"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        RECEIVED
-    }
-    fn turns(&self) -> usize {
-        6
-    }
-    fn turns_on(&self) -> usize {
-        12
-    }
-    fn tuned(&self) -> (&'static str, Values) {
-        THROUGHPUT
-    }
-    /// So that no other tuner runs: what the daemon costs here is this one's.
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn missing(&self) -> Option<&'static str> {
-        needs()
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
+pub(super) const BUSY_READER: NoFault = NoFault::trap(
+    TUNER,
+    "a reader who needs the other processor",
+    RECEIVED,
+    || {
         Traffic::stage(Load {
             rate: 0,
-            work: Duration::from_micros(3),
+            work: Duration::from_micros(6),
         })
-    }
-}
+    },
+)
+.turns(6, 12)
+.needs(needs);
 
 /// A thousandth of that: no processor is busy.
-pub(super) struct NothingWrong;
-
-impl Scenario for NothingWrong {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::NothingWrong
-    }
-    fn name(&self) -> &'static str {
-        "8,000 datagrams a second"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        RECEIVED
-    }
-    fn tuned(&self) -> (&'static str, Values) {
-        THROUGHPUT
-    }
-    /// So that no other tuner runs: what the daemon costs here is this one's.
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn missing(&self) -> Option<&'static str> {
-        needs()
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
+pub(super) const NOTHING_WRONG: NoFault =
+    NoFault::nothing_wrong(TUNER, "8,000 datagrams a second", RECEIVED, || {
         Traffic::stage(Load {
             rate: 8000,
             work: Duration::ZERO,
         })
-    }
-}
+    })
+    .needs(needs);

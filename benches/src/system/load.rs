@@ -1,8 +1,9 @@
-//! Loads of tasks. They run as programs of their own, in a pid namespace that bounds them.
+//! Loads that run as programs of their own, some in a pid namespace that bounds them.
 
 use std::{
     io::{Read, Write},
-    process::{Command, Stdio},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +13,45 @@ use std::{
 
 use nix::unistd::fork;
 
-use crate::processor::stay_on;
+use super::memory::{Pages, page};
+use crate::{Error, Result, daemon, processor::stay_on};
+
+/// The program that runs loads, beside this one.
+pub(super) fn program() -> Result<PathBuf> {
+    let program = daemon::binary()?.with_file_name("load");
+    if program.is_file() {
+        return Ok(program);
+    }
+    Err(Error::other(
+        "no load beside bpftune",
+        "build it: cargo build -p lab",
+    ))
+}
+
+/// A load that ends with its standard input, and so with this.
+pub(super) struct Running(Child);
+
+impl Running {
+    pub(super) fn start(mut command: Command) -> Result<Running> {
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let started = command.spawn();
+        started
+            .map(Running)
+            .map_err(Error::doing("cannot start a load"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits for the end of what [`Running`] keeps.
+fn told_to_end() {
+    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+}
 
 /// Runs the load that these words ask for; its figure.
 #[must_use]
@@ -23,6 +62,7 @@ pub fn run(words: &[String]) -> Option<f64> {
         "bomb" => Some(bomb(Duration::from_millis(number as u64)) as f64),
         "reap" => reap(),
         "jobs" => jobs(number),
+        "leak" => leak(number),
         "job" => Some(job(Duration::from_millis(number as u64))),
         "frames" => {
             let word = |at: usize| words.get(at)?.parse().ok();
@@ -78,8 +118,30 @@ fn jobs(count: usize) -> Option<f64> {
             while job.status().is_ok_and(|status| status.success()) {}
         });
     }
-    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    told_to_end();
     Some(count as f64)
+}
+
+/// Loses track of so many mappings a second, until it may have no more. Ends with standard input.
+fn leak(each_second: usize) -> Option<f64> {
+    const ROUNDS: usize = 50;
+    std::thread::spawn(move || {
+        let (mut lost, bytes) = (Vec::new(), page());
+        // A guard page parts a mapping: two more.
+        let guards = each_second / 2 / ROUNDS;
+        while let Ok(memory) = Pages::new(guards * 2) {
+            let refused = (0..guards).any(|guard| !memory.guard(guard * 2, bytes));
+            lost.push(memory);
+            if refused {
+                break;
+            }
+            std::thread::sleep(Duration::from_secs(1) / ROUNDS as u32);
+        }
+        // What it has stays until the program ends.
+        std::mem::forget(lost);
+    });
+    told_to_end();
+    Some(each_second as f64)
 }
 
 /// Has a processor for so long.

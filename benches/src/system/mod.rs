@@ -12,10 +12,10 @@ mod irq_steer;
 mod load;
 mod memory;
 mod mixed;
+mod no_fault;
 mod pid_ns;
 mod proc_limits;
 mod slow_disk;
-mod trap;
 mod vm_maps;
 mod vm_reclaim;
 mod vm_thp;
@@ -36,7 +36,7 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(blk_queue::BesideWriter),
         Box::new(blk_queue::BY_TURNS),
         Box::new(blk_queue::SMALL_WRITES),
-        Box::new(blk_queue::MostReads),
+        Box::new(blk_queue::MOST_READS),
         Box::new(blk_readahead::Mapping),
         Box::new(blk_readahead::Streams),
         Box::new(blk_readahead::BESIDE),
@@ -45,31 +45,32 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(proc_limits::Aio),
         Box::new(proc_limits::Threads),
         Box::new(proc_limits::BY_TURNS),
-        Box::new(proc_limits::Bomb),
-        Box::new(proc_limits::NothingWrong),
+        Box::new(proc_limits::BOMB),
+        Box::new(proc_limits::NOTHING_WRONG),
         Box::new(vm_maps::Guarded),
         Box::new(vm_maps::BY_TURNS),
-        Box::new(vm_maps::NothingWrong),
+        Box::new(vm_maps::LEAK),
+        Box::new(vm_maps::NOTHING_WRONG),
         Box::new(vm_reclaim::Requests),
-        Box::new(vm_reclaim::AtItsLimit),
-        Box::new(vm_reclaim::NeverEnough),
+        Box::new(vm_reclaim::AT_ITS_LIMIT),
+        Box::new(vm_reclaim::NEVER_ENOUGH),
         Box::new(vm_thp::Bursts),
-        Box::new(vm_thp::Heap),
-        Box::new(vm_thp::ByTurns),
-        Box::new(vm_thp::NothingWrong),
+        Box::new(vm_thp::HEAP),
+        Box::new(vm_thp::BY_TURNS),
+        Box::new(vm_thp::NOTHING_WRONG),
         Box::new(vm_writeback::Log),
-        Box::new(vm_writeback::Alone),
+        Box::new(vm_writeback::ALONE),
         Box::new(vm_writeback::IN_MEMORY),
         Box::new(vm_writeback::COPIES),
         Box::new(irq_steer::Flood),
-        Box::new(irq_steer::BusyReader),
-        Box::new(irq_steer::NothingWrong),
+        Box::new(irq_steer::BUSY_READER),
+        Box::new(irq_steer::NOTHING_WRONG),
         Box::new(irq_follow::Strays),
-        Box::new(irq_follow::Crossed),
+        Box::new(irq_follow::CROSSED),
         Box::new(cpu_sched::Frames),
         Box::new(cpu_sched::CROWD),
         Box::new(cpu_sched::BY_TURNS),
-        Box::new(cpu_sched::NothingWrong),
-        Box::new(cpu_sched::Pairs),
+        Box::new(cpu_sched::NOTHING_WRONG),
+        Box::new(cpu_sched::PAIRS),
     ]
 }

@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{THROUGHPUT, pid_ns::PidNs, trap::Trap};
+use super::{THROUGHPUT, load, no_fault::NoFault, pid_ns::PidNs};
 use crate::{
-    Error, Result, daemon,
-    network::{Kind, Scenario, Stage, Values, host::HostValues, rest_of_second},
+    Error, Result,
+    network::{Scenario, Stage, Values, host::HostValues, rest_of_second},
     processor::on_processor,
     programs,
 };
@@ -191,18 +191,6 @@ impl Stage for Workers {
     }
 }
 
-/// The program that runs loads, beside this one.
-pub(super) fn load() -> Result<PathBuf> {
-    let load = daemon::binary()?.with_file_name("load");
-    if load.is_file() {
-        return Ok(load);
-    }
-    Err(Error::other(
-        "no load beside bpftune",
-        "build it: cargo build -p lab",
-    ))
-}
-
 /// A place with a limit on tasks, and what is run in it each turn.
 struct Crowded {
     place: PidNs,
@@ -217,7 +205,7 @@ impl Crowded {
         words: [&'static str; 2],
         judge: fn(f64) -> f64,
     ) -> Result<Box<dyn Stage>> {
-        let place = PidNs::new(pid_max, &load()?)?;
+        let place = PidNs::new(pid_max, &load::program()?)?;
         Ok(Box::new(Crowded {
             place,
             words,
@@ -238,7 +226,7 @@ impl Stage for Crowded {
     }
     fn turn(&mut self) -> Result<f64> {
         let start = Instant::now();
-        let mut command = self.place.command(&load()?);
+        let mut command = self.place.command(&load::program()?);
         let figure = programs::figure(command.args(self.words))?;
         rest_of_second(start);
         Ok((self.judge)(figure))
@@ -278,68 +266,34 @@ impl Scenario for Threads {
 }
 
 /// Each second 3,000 threads where there may be 4,000, and none again: as good before as after.
-pub(super) const BY_TURNS: Trap =
-    Trap::new(TUNER, "3,000 threads that come and go", STARTED, || {
+pub(super) const BY_TURNS: NoFault =
+    NoFault::trap(TUNER, "3,000 threads that come and go", STARTED, || {
         Crowded::stage(4000, ["threads", "3000"], |threads| threads / 30.0)
     })
     .settles(0.0);
 
 /// A fork bomb where there may be 1,000 tasks.
-pub(super) struct Bomb;
-
-impl Bomb {
-    const TASKS: u32 = 1000;
-}
-
-impl Scenario for Bomb {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::Trap
-    }
-    fn name(&self) -> &'static str {
-        "fork bomb"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        ("limit for each hundred tasks that the bomb got", "")
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn turns(&self) -> usize {
-        4
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
-        Crowded::stage(Bomb::TASKS, ["bomb", "1500"], |tasks| {
-            f64::from(Bomb::TASKS) * 100.0 / tasks.max(1.0)
+pub(super) const BOMB: NoFault = NoFault::trap(
+    TUNER,
+    "fork bomb",
+    ("limit for each hundred tasks that the bomb got", ""),
+    || {
+        Crowded::stage(BOMB_TASKS, ["bomb", "1500"], |tasks| {
+            f64::from(BOMB_TASKS) * 100.0 / tasks.max(1.0)
         })
-    }
-}
+    },
+)
+.turns(4, 4);
+
+/// That the bomb may come to.
+const BOMB_TASKS: u32 = 1000;
 
 /// Watches and a context that are held, files and threads that come and go, all well within what there may be.
-pub(super) struct NothingWrong;
-
-impl Scenario for NothingWrong {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::NothingWrong
-    }
-    fn name(&self) -> &'static str {
-        "nothing wrong"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        ("rounds of files and threads, beside watches and AIO", "/s")
-    }
-    fn bpf_share(&self) -> Option<f64> {
-        Some(0.02)
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
+pub(super) const NOTHING_WRONG: NoFault = NoFault::nothing_wrong(
+    TUNER,
+    "nothing wrong",
+    ("rounds of files and threads, beside watches and AIO", "/s"),
+    || {
         let tree = Tree::new(200)?;
         // In memory: a disk has its own ups and downs.
         let dir =
@@ -351,8 +305,9 @@ impl Scenario for NothingWrong {
             _context: Context::new(128),
             _tree: tree,
         }))
-    }
-}
+    },
+)
+.bpf_share(0.02);
 
 /// Watches and context are held: to give one back waits for other processors, which is no work.
 struct Mixed {

@@ -1,15 +1,19 @@
 //! Programs with many mappings.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use super::{
     THROUGHPUT,
+    load::{self, Running},
     memory::{Pages, page},
-    trap::Trap,
+    no_fault::NoFault,
 };
 use crate::{
     Result,
-    network::{HostValues, Kind, Scenario, Stage, Values, rest_of_second},
+    network::{HostValues, Scenario, Stage, Values, rest_of_second},
 };
 
 const TUNER: &str = "vm-maps";
@@ -44,13 +48,57 @@ impl Scenario for Guarded {
 }
 
 /// Each second 40,000 mappings, more than half of what there may be, and none again: as good before as after.
-pub(super) const BY_TURNS: Trap = Trap::new(
+pub(super) const BY_TURNS: NoFault = NoFault::trap(
     TUNER,
     "20,000 guarded stacks that come and go",
     GUARDED,
     || Stacks::stage(20_000),
 )
 .settles(0.0);
+
+/// Of another program, well within what there may be.
+const BUFFERS: (&str, &str) = ("buffers of 64 pages", "/s");
+
+/// A program that never gives a mapping back gets more of them; another one should not notice.
+pub(super) const LEAK: NoFault = NoFault::trap(
+    TUNER,
+    "beside a program that loses track of its mappings",
+    BUFFERS,
+    || {
+        let mut leak = Command::new(load::program()?);
+        leak.args(["leak", "100000"]);
+        Ok(Box::new(Beside {
+            leak: Some(leak),
+            leaking: None,
+            _host: usual()?,
+        }))
+    },
+)
+.turns(10, 20)
+.settles(0.0);
+
+struct Beside {
+    leak: Option<Command>,
+    leaking: Option<Running>,
+    _host: HostValues,
+}
+
+impl Stage for Beside {
+    fn begin(&mut self) -> Result<()> {
+        self.leaking = self.leak.take().map(Running::start).transpose()?;
+        Ok(())
+    }
+    fn turn(&mut self) -> Result<f64> {
+        buffers()
+    }
+}
+
+/// The kernel's own limit.
+fn usual() -> Result<HostValues> {
+    let mut host = HostValues::default();
+    host.set("vm.max_map_count", "65530")?;
+    Ok(host)
+}
 
 struct Stacks {
     count: usize,
@@ -59,9 +107,8 @@ struct Stacks {
 
 impl Stacks {
     fn stage(count: usize) -> Result<Box<dyn Stage>> {
-        let mut host = HostValues::default();
-        host.set("vm.max_map_count", "65530")?;
-        Ok(Box::new(Stacks { count, _host: host }))
+        let _host = usual()?;
+        Ok(Box::new(Stacks { count, _host }))
     }
 }
 
@@ -79,40 +126,27 @@ impl Stage for Stacks {
 }
 
 /// Memory that is mapped, written and given back, well within what there may be.
-pub(super) struct NothingWrong;
-
-impl Scenario for NothingWrong {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::NothingWrong
-    }
-    fn name(&self) -> &'static str {
-        "memory mapped and given back"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        ("buffers of 64 pages", "/s")
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
+pub(super) const NOTHING_WRONG: NoFault =
+    NoFault::nothing_wrong(TUNER, "memory mapped and given back", BUFFERS, || {
         Ok(Box::new(Buffers))
-    }
-}
+    });
 
 struct Buffers;
 
 impl Stage for Buffers {
     fn turn(&mut self) -> Result<f64> {
-        let (start, mut rounds) = (Instant::now(), 0);
-        while start.elapsed() < Duration::from_secs(1) {
-            for _ in 0..100 {
-                Pages::new(64)?.touch();
-                rounds += 1;
-            }
-        }
-        Ok(f64::from(rounds) / start.elapsed().as_secs_f64())
+        buffers()
     }
+}
+
+/// For a second.
+fn buffers() -> Result<f64> {
+    let (start, mut rounds) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_secs(1) {
+        for _ in 0..100 {
+            Pages::new(64)?.touch();
+            rounds += 1;
+        }
+    }
+    Ok(f64::from(rounds) / start.elapsed().as_secs_f64())
 }

@@ -20,11 +20,12 @@ use bpftune_core::{
 use super::{
     control_group::MemoryGroup,
     disk::{self, slowest},
+    no_fault::NoFault,
     workers::Workers,
 };
 use crate::{
     Error, Result,
-    network::{HostValues, Kind, Scenario, Stage, Values},
+    network::{HostValues, Scenario, Stage, Values},
 };
 
 const TUNER: &str = "vm-reclaim";
@@ -257,35 +258,19 @@ impl Stage for Limited {
 }
 
 /// A control group at its own limit of 256 MiB frees pages all the time, which no watermark of the host changes.
-pub(super) struct AtItsLimit;
-
-impl Scenario for AtItsLimit {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::Trap
-    }
-    fn name(&self) -> &'static str {
-        "a control group at its limit"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        ("read by it", "MiB/s")
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn missing(&self) -> Option<&'static str> {
-        disk::missing().or_else(MemoryGroup::missing)
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
+pub(super) const AT_ITS_LIMIT: NoFault = NoFault::trap(
+    TUNER,
+    "a control group at its limit",
+    ("read by it", "MiB/s"),
+    || {
         Ok(Box::new(Limited {
             _host: host()?,
             group: MemoryGroup::new(256 * MIB)?,
             holes: Holes::new(1.0)?,
         }))
-    }
-}
+    },
+)
+.needs(|| disk::missing().or_else(MemoryGroup::missing));
 
 struct Readers {
     read: Vec<Arc<AtomicU64>>,
@@ -307,34 +292,11 @@ impl Stage for Readers {
 }
 
 /// Readers, two for each processor, that want pages without a pause: however early one begins to free them, it is too late.
-pub(super) struct NeverEnough;
-
-impl Scenario for NeverEnough {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::Trap
-    }
-    fn name(&self) -> &'static str {
-        "more wanted than can be freed"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        ("read", "MiB/s")
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn turns(&self) -> usize {
-        6
-    }
-    fn turns_on(&self) -> usize {
-        14
-    }
-    fn missing(&self) -> Option<&'static str> {
-        disk::missing()
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
+pub(super) const NEVER_ENOUGH: NoFault = NoFault::trap(
+    TUNER,
+    "more wanted than can be freed",
+    ("read", "MiB/s"),
+    || {
         let readers = 2 * std::thread::available_parallelism().map_or(1, usize::from) as u64;
         let (host, holes) = (host()?, Holes::new(2.0 * readers as f64)?);
         let mut threads = Workers::default();
@@ -348,5 +310,7 @@ impl Scenario for NeverEnough {
             _holes: holes,
             _host: host,
         }))
-    }
-}
+    },
+)
+.turns(6, 14)
+.needs(disk::missing);

@@ -10,10 +10,13 @@ use bpftune_core::{
     trial::{Counter, Meter, ProcMeter},
 };
 
-use super::memory::{InPieces, Pages, Reader, page, scatter};
+use super::{
+    memory::{InPieces, Pages, Reader, page, scatter},
+    no_fault::NoFault,
+};
 use crate::{
     Result,
-    network::{HostValues, Kind, Scenario, Stage, Values},
+    network::{HostValues, Scenario, Stage, Values},
 };
 
 const TUNER: &str = "vm-thp";
@@ -152,68 +155,23 @@ impl Scenario for Bursts {
 
 /// The same for a moment, then silence, again and again: each time it tempts to change something, and is over before that
 /// could be tried.
-pub(super) struct ByTurns;
-
-impl Scenario for ByTurns {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::Trap
-    }
-    fn name(&self) -> &'static str {
-        "new buffers now and then"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        ("a buffer of 4 MiB, mean", "ms")
-    }
-    fn better(&self) -> Direction {
-        Direction::Lower
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn turns(&self) -> usize {
-        8
-    }
-    fn missing(&self) -> Option<&'static str> {
-        missing()
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
-        Service::stage(SILENCE)
-    }
-}
+pub(super) const BY_TURNS: NoFault = NoFault::trap(
+    TUNER,
+    "new buffers now and then",
+    ("a buffer of 4 MiB, mean", "ms"),
+    || Service::stage(SILENCE),
+)
+.lower_is_better()
+.turns(8, 8)
+.needs(missing);
 
 /// A program whose heap grows and is used here and there, where all memory is in pieces, and nobody else takes what was
 /// compacted: huge pages that are worth what they cost.
-pub(super) struct Heap;
-
-impl Scenario for Heap {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::Trap
-    }
-    fn name(&self) -> &'static str {
-        "a heap that grows and is used at random"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        ("192 MiB more, and 6 million writes", "ms")
-    }
-    fn better(&self) -> Direction {
-        Direction::Lower
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn turns(&self) -> usize {
-        16
-    }
-    fn missing(&self) -> Option<&'static str> {
-        missing()
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
+pub(super) const HEAP: NoFault = NoFault::trap(
+    TUNER,
+    "a heap that grows and is used at random",
+    ("192 MiB more, and 6 million writes", "ms"),
+    || {
         let growing = Growing {
             heap: Vec::new(),
             _host: always()?,
@@ -222,8 +180,11 @@ impl Scenario for Heap {
         // The rest becomes a file's, here and there.
         drop(Reader::start()?);
         Ok(Box::new(growing))
-    }
-}
+    },
+)
+.lower_is_better()
+.turns(16, 16)
+.needs(missing);
 
 struct Growing {
     heap: Vec<Pages>,
@@ -245,31 +206,13 @@ impl Stage for Growing {
 }
 
 /// Memory that is mapped, written and given back, with huge pages for everybody and enough memory in large pieces.
-pub(super) struct NothingWrong;
-
-impl Scenario for NothingWrong {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::NothingWrong
-    }
-    fn name(&self) -> &'static str {
-        "huge pages of memory in large pieces"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        ("buffers of 4 MiB", "/s")
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn missing(&self) -> Option<&'static str> {
-        missing()
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
-        Ok(Box::new(Buffers { _host: always()? }))
-    }
-}
+pub(super) const NOTHING_WRONG: NoFault = NoFault::nothing_wrong(
+    TUNER,
+    "huge pages of memory in large pieces",
+    ("buffers of 4 MiB", "/s"),
+    || Ok(Box::new(Buffers { _host: always()? })),
+)
+.needs(missing);
 
 struct Buffers {
     _host: HostValues,

@@ -15,10 +15,10 @@ use std::{
 
 use bpftune_core::stats::Direction;
 
-use super::{disk::slowest_hundredth, slow_disk::SlowDisk, trap::Trap};
+use super::{disk::slowest_hundredth, no_fault::NoFault, slow_disk::SlowDisk};
 use crate::{
     Error, Result,
-    network::{HostValues, Kind, Scenario, Stage, Values},
+    network::{HostValues, Scenario, Stage, Values},
 };
 
 const TUNER: &str = "vm-writeback";
@@ -278,28 +278,8 @@ impl Scenario for Log {
 }
 
 /// A writer by itself, held at the limit all the time: nobody waits for it.
-pub(super) struct Alone;
-
-impl Scenario for Alone {
-    fn tuner(&self) -> &'static str {
-        TUNER
-    }
-    fn kind(&self) -> Kind {
-        Kind::NothingWrong
-    }
-    fn name(&self) -> &'static str {
-        "a large writer alone"
-    }
-    fn metric(&self) -> (&'static str, &'static str) {
-        ("written", "MiB/s")
-    }
-    fn host_wide(&self) -> bool {
-        true
-    }
-    fn missing(&self) -> Option<&'static str> {
-        SlowDisk::missing()
-    }
-    fn stage(&self) -> Result<Box<dyn Stage>> {
+pub(super) const ALONE: NoFault =
+    NoFault::nothing_wrong(TUNER, "a large writer alone", ("written", "MiB/s"), || {
         let load = Load {
             bytes: 1 << 30,
             pause: Duration::ZERO,
@@ -308,12 +288,12 @@ impl Scenario for Alone {
             limits: SHARES,
         };
         load.stage()
-    }
-}
+    })
+    .needs(SlowDisk::missing);
 
 /// A program that works on the same 144 MiB over and over, so that the disk has to write all the time, and a log that waits for
 /// it. Writing that begins earlier, as the log's fate suggests, helps neither.
-pub(super) const IN_MEMORY: Trap = Trap::new(
+pub(super) const IN_MEMORY: NoFault = NoFault::trap(
     TUNER,
     "data that is written over and over",
     ("written into memory", "MiB/s"),
@@ -336,7 +316,7 @@ pub(super) const IN_MEMORY: Trap = Trap::new(
 
 /// Copies that memory takes in for the most part, one each twelve seconds, beside the same log: less of them in memory
 /// would be good for the log while they last, and make each take as long as the disk needs for it.
-pub(super) const COPIES: Trap = Trap::new(
+pub(super) const COPIES: NoFault = NoFault::trap(
     TUNER,
     "copies now and then",
     ("time that a copy of 800 MiB takes", "s"),

@@ -15,7 +15,8 @@ use crate::{
     trial::{Counter, Meter, Plan, ProcMeter, Side, Snapshot, Windows},
 };
 
-/// A series of signals ends with a silence of this length, or with the verdict on what it led to.
+/// A series of signals ends with a silence of this length, or of two of its windows where that is longer, or with the
+/// verdict on what it led to.
 const SERIES: Duration = Duration::from_secs(2);
 /// Signals of a tuner that wants each of them, which wait for the baseline at most.
 const MAX_WAITING: usize = 64;
@@ -71,7 +72,14 @@ impl Onset {
     /// Whether a signal now is one of this series. Who is asked at `each` signal may speak as seldom as it likes: the
     /// windows before its change are taken to their end.
     fn goes_on(&self, now: Instant, each: bool) -> bool {
-        now.duration_since(self.last) < SERIES || (each && !self.complete())
+        self.is_heard(now) || (each && !self.complete())
+    }
+
+    /// Whether the last signal is not long ago: load that comes in bursts is silent between them, and longer windows are
+    /// for longer bursts.
+    fn is_heard(&self, now: Instant) -> bool {
+        let silence = SERIES.max(self.baseline.windows.length * 2);
+        now.duration_since(self.last) < silence
     }
 
     /// When the next window ends, if there is one.
@@ -139,9 +147,8 @@ impl Engine {
             };
             self.watchdog
                 .before(now, true, signal.netns, &mut self.namespaces);
-            self.onset.retain(|_, onset| {
-                now.duration_since(onset.last) < SERIES || onset.due().is_some()
-            });
+            self.onset
+                .retain(|_, onset| onset.is_heard(now) || onset.due().is_some());
             self.onset.insert(
                 key,
                 Onset {
@@ -232,26 +239,39 @@ impl Engine {
 mod tests {
     use super::*;
 
-    #[test]
-    fn windows_before_a_change_are_taken_to_their_end_however_seldom_a_tuner_speaks() {
-        let start = Instant::now();
+    /// With the first of its windows begun.
+    fn onset(start: Instant, length: Duration) -> Onset {
         let snapshot = Snapshot {
             at: start,
             values: Vec::new(),
         };
-        let mut onset = Onset {
+        Onset {
             baseline: Rc::new(Baseline {
                 counters: Vec::new(),
-                windows: Windows {
-                    count: 5,
-                    length: Duration::from_secs(1),
-                },
+                windows: Windows { count: 5, length },
             }),
-            snapshots: vec![snapshot.clone()],
+            snapshots: vec![snapshot],
             last: start,
             signals: 1,
             waiting: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn load_in_bursts_is_one_series_where_windows_are_as_long_as_the_bursts() {
+        let start = Instant::now();
+        let heard = |length, silence: u64| {
+            let onset = onset(start, Duration::from_millis(length));
+            onset.goes_on(start + Duration::from_millis(silence), false)
         };
+        assert!(heard(2000, 3900) && !heard(2000, 4100));
+        assert!(heard(10, 1900) && !heard(10, 2100));
+    }
+
+    #[test]
+    fn windows_before_a_change_are_taken_to_their_end_however_seldom_a_tuner_speaks() {
+        let start = Instant::now();
+        let mut onset = onset(start, Duration::from_secs(1));
         let soon = start + Duration::from_millis(1900);
         let later = start + Duration::from_millis(2100);
         assert_eq!(
@@ -262,7 +282,7 @@ mod tests {
             [true, false].map(|each| onset.goes_on(later, each)),
             [true, false]
         );
-        onset.snapshots = vec![snapshot; 6];
+        onset.snapshots = vec![onset.snapshots[0].clone(); 6];
         assert_eq!(
             [true, false].map(|each| onset.goes_on(later, each)),
             [false; 2]

@@ -20,6 +20,7 @@
 #define BPFTUNE_GATES 1024
 #define BPFTUNE_RING_BYTES (16 * 1024)
 #include "bpftune/gate.h"
+#include "bpftune/relay.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -113,11 +114,8 @@ int BPF_PROG(packet_leaves, struct sk_buff *skb)
 	return 0;
 }
 
-SEC("tp_btf/kfree_skb")
-int BPF_PROG(packet_dropped, struct sk_buff *skb, void *location, enum skb_drop_reason reason)
+static __always_inline void dropped(struct sk_buff *skb)
 {
-	if (reason != bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_NETFILTER_DROP))
-		return 0;
 	/* On its way out it has a socket and no device yet. */
 	struct net_device *dev = skb->dev;
 	struct sock *sk = skb->sk;
@@ -126,5 +124,14 @@ int BPF_PROG(packet_dropped, struct sk_buff *skb, void *location, enum skb_drop_
 		send(dev->nd_net.net->net_cookie, DROPPED, DROPPED_NS);
 	else if (sk)
 		send(sk->__sk_common.skc_net.net->net_cookie, DROPPED, DROPPED_NS);
-	return 0;
+}
+
+RELAY(packet_dropped);
+
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(packet_dropped, struct sk_buff *skb, void *location, enum skb_drop_reason reason)
+{
+	if (reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_NETFILTER_DROP))
+		dropped(skb);
+	return pass_on(ctx, &packet_dropped_next);
 }

@@ -20,6 +20,7 @@
 
 #define BPFTUNE_RING_BYTES (16 * 1024)
 #include "bpftune/gate.h"
+#include "bpftune/relay.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -157,16 +158,22 @@ static __always_inline int fragment_dropped(struct sk_buff *skb, const bool v6)
 	return 0;
 }
 
-SEC("tp_btf/kfree_skb")
-int BPF_PROG(packet_dropped, struct sk_buff *skb, void *location, enum skb_drop_reason reason)
+static __always_inline void dropped(struct sk_buff *skb)
 {
-	if (reason != bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_NOT_SPECIFIED))
-		return 0;
 	__be16 protocol = skb->protocol;
 
 	if (protocol == bpf_htons(ETH_P_IP))
 		fragment_dropped(skb, false);
 	else if (protocol == bpf_htons(ETH_P_IPV6))
 		fragment_dropped(skb, true);
-	return 0;
+}
+
+RELAY(packet_dropped);
+
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(packet_dropped, struct sk_buff *skb, void *location, enum skb_drop_reason reason)
+{
+	if (reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_NOT_SPECIFIED))
+		dropped(skb);
+	return pass_on(ctx, &packet_dropped_next);
 }

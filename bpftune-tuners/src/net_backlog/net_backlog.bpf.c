@@ -24,6 +24,7 @@
 #define BPFTUNE_HOST_GATES
 #define BPFTUNE_RING_BYTES (16 * 1024)
 #include "bpftune/gate.h"
+#include "bpftune/relay.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -147,10 +148,12 @@ static __noinline int packet_lost(struct sk_buff *skb)
 	return 0;
 }
 
+RELAY(packet_dropped);
+
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(packet_dropped, struct sk_buff *skb, void *location, enum skb_drop_reason reason)
 {
 	if (reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_CPU_BACKLOG))
 		packet_lost(skb);
-	return 0;
+	return pass_on(ctx, &packet_dropped_next);
 }

@@ -39,6 +39,8 @@ const UNASKED: f64 = 0.5;
 const LEAST_WANTED: f64 = 10.0;
 /// Less that a fault loses, or more, is nothing, seconds.
 const LOST_MARGIN: f64 = 1e-4;
+/// Of a trial. What a fault costs rises within a burst of them, as large pieces run out: a window should see more than a part.
+const WINDOW: Duration = Duration::from_secs(2);
 /// What did not help is tried again after this.
 const AGAIN: Duration = Duration::from_secs(3600);
 
@@ -137,13 +139,13 @@ impl Tuner for VmThp {
         Plan {
             guards: vec![lost, missed, Guard::stall(Resource::Memory, 0.05)],
             baseline: Windows {
-                count: 8,
-                length: Duration::from_secs(1),
+                count: 5,
+                length: WINDOW,
             },
             settle: Duration::from_secs(3),
             trial: Windows {
-                count: 12,
-                length: Duration::from_secs(1),
+                count: 10,
+                length: WINDOW,
             },
             only_better: true,
             ..Plan::default()

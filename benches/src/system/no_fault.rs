@@ -1,4 +1,4 @@
-//! Loads of the host that tempt a tuner.
+//! Loads of the host that no tuner has anything to mend in: some tempt one all the same.
 
 use bpftune_core::stats::Direction;
 
@@ -7,67 +7,91 @@ use crate::{
     network::{Kind, Scenario, Stage},
 };
 
-/// One of them, which differs from others by what is said here only.
-pub(super) struct Trap {
+/// One of them, which differs from others by what is said here only. No other tuner runs beside it: what the daemon costs here
+/// is this one's.
+pub(super) struct NoFault {
     tuner: &'static str,
+    kind: Kind,
     name: &'static str,
     metric: (&'static str, &'static str),
     better: Direction,
     /// Off, and on.
     turns: [usize; 2],
     settles: Option<f64>,
+    bpf_share: Option<f64>,
     missing: fn() -> Option<&'static str>,
     stage: fn() -> Result<Box<dyn Stage>>,
 }
 
-impl Trap {
-    /// Ten turns, more is better, and nothing may last.
-    pub(super) const fn new(
+impl NoFault {
+    /// A load with nothing wrong: ten turns, more is better, and nothing may change.
+    pub(super) const fn nothing_wrong(
         tuner: &'static str,
         name: &'static str,
         metric: (&'static str, &'static str),
         stage: fn() -> Result<Box<dyn Stage>>,
-    ) -> Trap {
-        Trap {
+    ) -> NoFault {
+        NoFault {
             tuner,
+            kind: Kind::NothingWrong,
             name,
             metric,
             better: Direction::Higher,
             turns: [10, 10],
             settles: None,
+            bpf_share: None,
             missing: || None,
             stage,
         }
     }
 
-    pub(super) const fn lower_is_better(mut self) -> Trap {
+    /// The same of a load that tempts: what was changed may not last.
+    pub(super) const fn trap(
+        tuner: &'static str,
+        name: &'static str,
+        metric: (&'static str, &'static str),
+        stage: fn() -> Result<Box<dyn Stage>>,
+    ) -> NoFault {
+        NoFault {
+            kind: Kind::Trap,
+            ..NoFault::nothing_wrong(tuner, name, metric, stage)
+        }
+    }
+
+    pub(super) const fn lower_is_better(mut self) -> NoFault {
         self.better = Direction::Lower;
         self
     }
 
-    pub(super) const fn turns(mut self, off: usize, on: usize) -> Trap {
+    pub(super) const fn turns(mut self, off: usize, on: usize) -> NoFault {
         self.turns = [off, on];
         self
     }
 
-    /// Values may differ at the end, but the tuner changes its mind so often at most.
-    pub(super) const fn settles(mut self, reversals: f64) -> Trap {
+    /// Of a trap: values may differ at the end, but the tuner changes its mind so often at most.
+    pub(super) const fn settles(mut self, reversals: f64) -> NoFault {
         self.settles = Some(reversals);
         self
     }
 
-    pub(super) const fn needs(mut self, missing: fn() -> Option<&'static str>) -> Trap {
+    /// A load that shows what the programs cost: the most that they may take of all processors' time.
+    pub(super) const fn bpf_share(mut self, most: f64) -> NoFault {
+        self.bpf_share = Some(most);
+        self
+    }
+
+    pub(super) const fn needs(mut self, missing: fn() -> Option<&'static str>) -> NoFault {
         self.missing = missing;
         self
     }
 }
 
-impl Scenario for Trap {
+impl Scenario for NoFault {
     fn tuner(&self) -> &'static str {
         self.tuner
     }
     fn kind(&self) -> Kind {
-        Kind::Trap
+        self.kind
     }
     fn name(&self) -> &'static str {
         self.name
@@ -89,6 +113,9 @@ impl Scenario for Trap {
     }
     fn reversals(&self) -> f64 {
         self.settles.unwrap_or(0.0)
+    }
+    fn bpf_share(&self) -> Option<f64> {
+        self.bpf_share
     }
     fn host_wide(&self) -> bool {
         true
