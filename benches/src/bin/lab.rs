@@ -18,7 +18,7 @@ use lab::{
 };
 
 /// As few as give a verdict.
-const RUNS: u32 = 5;
+const RUNS: u32 = result::LEAST as u32;
 
 /// Runs a tuner's scenarios on real traffic in namespaces of their own and reports figure and goal.
 #[derive(Parser)]

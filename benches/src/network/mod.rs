@@ -389,6 +389,16 @@ pub(crate) fn rest_of_second(since: Instant) {
     std::thread::sleep(Duration::from_secs(1).saturating_sub(since.elapsed()));
 }
 
+/// Does it again and again for a turn's second; how often a second.
+pub(crate) fn rounds_per_second(mut round: impl FnMut() -> Result<()>) -> Result<f64> {
+    let (start, mut rounds) = (Instant::now(), 0u32);
+    while start.elapsed() < Duration::from_secs(1) {
+        round()?;
+        rounds += 1;
+    }
+    Ok(f64::from(rounds) / start.elapsed().as_secs_f64())
+}
+
 /// Every scenario.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Scenario>> {

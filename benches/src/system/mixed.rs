@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    network::{Kind, Scenario, Stage},
+    network::{Kind, Scenario, Stage, rounds_per_second},
 };
 
 /// Every tuner of the build beside files, memory, threads, pipes, watches and a disk that is read now and then.
@@ -97,12 +97,7 @@ fn ping() {
 
 impl Stage for Mixed {
     fn turn(&mut self) -> Result<f64> {
-        let (start, mut rounds) = (Instant::now(), 0u32);
-        while start.elapsed() < Duration::from_secs(1) {
-            self.round()?;
-            rounds += 1;
-        }
-        let rate = f64::from(rounds) / start.elapsed().as_secs_f64();
+        let rate = rounds_per_second(|| self.round())?;
         // Some reads of a disk, outside of the figure: how fast it is varies by more than two in a hundred.
         read_pages(&self.data, Duration::from_millis(100))?;
         Ok(rate)

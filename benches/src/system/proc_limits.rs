@@ -11,7 +11,7 @@ use std::{
 use super::{THROUGHPUT, load, no_fault::NoFault, pid_ns::PidNs};
 use crate::{
     Error, Result,
-    network::{Scenario, Stage, Values, host::HostValues, rest_of_second},
+    network::{Scenario, Stage, Values, host::HostValues, rest_of_second, rounds_per_second},
     processor::on_processor,
     programs,
 };
@@ -322,8 +322,7 @@ impl Stage for Mixed {
     /// All on one processor: where the kernel puts each thread is drawn anew in each run, and worth a tenth.
     fn turn(&mut self) -> Result<f64> {
         on_processor(0, || {
-            let (start, mut rounds) = (Instant::now(), 0);
-            while start.elapsed() < Duration::from_secs(1) {
+            rounds_per_second(|| {
                 for _ in 0..50 {
                     fs::write(&self.file, [0; 512]).map_err(Error::doing("cannot write a file"))?;
                     fs::read(&self.file).map_err(Error::doing("cannot read a file"))?;
@@ -333,9 +332,8 @@ impl Stage for Mixed {
                         scope.spawn(std::thread::yield_now);
                     }
                 });
-                rounds += 1;
-            }
-            Ok(f64::from(rounds) / start.elapsed().as_secs_f64())
+                Ok(())
+            })
         })
     }
 }

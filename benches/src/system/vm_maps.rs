@@ -1,9 +1,6 @@
 //! Programs with many mappings.
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{process::Command, time::Instant};
 
 use super::{
     THROUGHPUT,
@@ -13,7 +10,7 @@ use super::{
 };
 use crate::{
     Result,
-    network::{HostValues, Scenario, Stage, Values, rest_of_second},
+    network::{HostValues, Scenario, Stage, Values, rest_of_second, rounds_per_second},
 };
 
 const TUNER: &str = "vm-maps";
@@ -65,10 +62,7 @@ pub(super) const LEAK: NoFault = NoFault::trap(
     "beside a program that loses track of its mappings",
     BUFFERS,
     || {
-        let mut leak = Command::new(load::program()?);
-        leak.args(["leak", "100000"]);
         Ok(Box::new(Beside {
-            leak: Some(leak),
             leaking: None,
             _host: usual()?,
         }))
@@ -78,14 +72,15 @@ pub(super) const LEAK: NoFault = NoFault::trap(
 .settles(0.0);
 
 struct Beside {
-    leak: Option<Command>,
     leaking: Option<Running>,
     _host: HostValues,
 }
 
 impl Stage for Beside {
     fn begin(&mut self) -> Result<()> {
-        self.leaking = self.leak.take().map(Running::start).transpose()?;
+        let mut leak = Command::new(load::program()?);
+        leak.args(["leak", "100000"]);
+        self.leaking = Some(Running::start(leak)?);
         Ok(())
     }
     fn turn(&mut self) -> Result<f64> {
@@ -141,12 +136,11 @@ impl Stage for Buffers {
 
 /// For a second.
 fn buffers() -> Result<f64> {
-    let (start, mut rounds) = (Instant::now(), 0);
-    while start.elapsed() < Duration::from_secs(1) {
+    let hundreds = rounds_per_second(|| {
         for _ in 0..100 {
             Pages::new(64)?.touch();
-            rounds += 1;
         }
-    }
-    Ok(f64::from(rounds) / start.elapsed().as_secs_f64())
+        Ok(())
+    })?;
+    Ok(hundreds * 100.0)
 }

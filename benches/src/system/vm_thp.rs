@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Result,
-    network::{HostValues, Scenario, Stage, Values},
+    network::{HostValues, Scenario, Stage, Values, rest_of_second, rounds_per_second},
 };
 
 const TUNER: &str = "vm-thp";
@@ -200,7 +200,7 @@ impl Stage for Growing {
         self.heap.push(more);
         scatter(&self.heap, 6_000_000 / self.heap.len());
         let took = start.elapsed();
-        std::thread::sleep(Duration::from_secs(1).saturating_sub(took));
+        rest_of_second(start);
         Ok(took.as_secs_f64() * 1e3)
     }
 }
@@ -220,11 +220,9 @@ struct Buffers {
 
 impl Stage for Buffers {
     fn turn(&mut self) -> Result<f64> {
-        let (start, mut rounds) = (Instant::now(), 0u32);
-        while start.elapsed() < Duration::from_secs(1) {
+        rounds_per_second(|| {
             Pages::new(BUFFER / page())?.touch();
-            rounds += 1;
-        }
-        Ok(f64::from(rounds) / start.elapsed().as_secs_f64())
+            Ok(())
+        })
     }
 }

@@ -334,15 +334,15 @@ pub(super) const COPIES: NoFault = NoFault::trap(
 .lower_is_better()
 .turns(4, 10);
 
-impl Copying {
-    const BYTES: u64 = 800 << 20;
-    const EACH: Duration = Duration::from_secs(12);
-}
-
 struct Copying {
     syncer: Option<Syncer>,
     disk: SlowDisk,
     _host: HostValues,
+}
+
+impl Copying {
+    const BYTES: u64 = 800 << 20;
+    const EACH: Duration = Duration::from_secs(12);
 }
 
 impl Stage for Copying {
