@@ -13,7 +13,7 @@ use common::until;
 use lab::{
     daemon::{Daemon, binary},
     netns::Netns,
-    network::HostValues,
+    network::{HostValues, forget_tracked},
 };
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, connect, getsockopt,
@@ -138,6 +138,14 @@ const RULES: &str = "table inet lab {
 }
 ";
 
+/// Has a namespace track connections; `false` where there is no nft(8).
+fn track(netns: &Netns) -> bool {
+    let rules = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(rules.path(), RULES).unwrap();
+    let loaded = netns.command("nft").arg("-f").arg(rules.path()).status();
+    loaded.is_ok_and(|status| status.success())
+}
+
 /// Handshakes with so many addresses that nobody answers.
 fn handshakes(netns: &Netns, first: u32, count: u32) {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -161,14 +169,9 @@ fn a_table_full_of_handshakes_stays_and_one_that_good_flows_fill_grows() {
         return;
     }
     let (flooded, good) = (Netns::new().unwrap(), Netns::new().unwrap());
-    for netns in [&flooded, &good] {
-        let rules = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(rules.path(), RULES).unwrap();
-        let loaded = netns.command("nft").arg("-f").arg(rules.path()).status();
-        if !loaded.is_ok_and(|status| status.success()) {
-            eprintln!("SKIP: no nft: apt install nftables");
-            return;
-        }
+    if ![&flooded, &good].into_iter().all(track) {
+        eprintln!("SKIP: no nft: apt install nftables");
+        return;
     }
     let daemon = daemon("conntrack");
     let mut first = 0;
@@ -198,4 +201,57 @@ fn a_table_full_of_handshakes_stays_and_one_that_good_flows_fill_grows() {
     until("the limit rises", || host(max) > 4096);
     drop(daemon);
     assert_eq!(host(max), 4096, "restored");
+}
+
+/// Whether the daemon has a program at packets that leave.
+fn watches_packets(daemon: &Daemon) -> bool {
+    let infos = std::fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid())).unwrap();
+    let mut texts = infos
+        .flatten()
+        .filter_map(|info| std::fs::read_to_string(info.path()).ok());
+    texts.any(|text| text.contains("tp_name:\tnet_dev_queue"))
+}
+
+#[test]
+fn a_busy_host_that_tracks_nothing_is_rid_of_the_program_until_something_is() {
+    need_root!();
+    let _alone = alone();
+    let (plain, tracking) = (Netns::new().unwrap(), Netns::new().unwrap());
+    if !forget_tracked() {
+        eprintln!(
+            "SKIP: something is tracked here, or the kernel does not say (CONFIG_SLUB_DEBUG)"
+        );
+        return;
+    }
+    let daemon = daemon("conntrack");
+    assert!(watches_packets(&daemon));
+    let busy = |netns: &Netns, packets: u32| {
+        netns.run(|| {
+            let _receiver = UdpSocket::bind("0.0.0.0:9").unwrap();
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            for _ in 0..packets {
+                let _ = socket.send_to(b"hello", (Ipv4Addr::LOCALHOST, 9));
+            }
+        });
+    };
+    // Fewer than a busy host has.
+    busy(&plain, 100);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(watches_packets(&daemon));
+    until("the program goes", || {
+        busy(&plain, 5000);
+        !watches_packets(&daemon)
+    });
+    if !track(&tracking) {
+        eprintln!("SKIP: no nft: apt install nftables");
+        return;
+    }
+    busy(&tracking, 1);
+    until("the program is back", || watches_packets(&daemon));
+    // And stays, however many others leave.
+    for _ in 0..3 {
+        busy(&plain, 5000);
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(watches_packets(&daemon));
+    }
 }

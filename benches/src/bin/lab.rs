@@ -10,6 +10,7 @@ use clap::{Parser, ValueEnum};
 use lab::{
     Error, Result, daemon,
     link::{Link, Shape},
+    network::{forget_tracked, track_connections},
     processor::on_processor,
     result::{self, LAB, Recorder, Row},
     scenario::{Direction, LARGE, compare, daemon_first, next_connection, set_buffers},
@@ -158,9 +159,11 @@ fn tcp_buffer(args: &Args, recorder: &mut Recorder) -> Result<()> {
         })?;
     }
     if wanted(Part::Connections) {
-        recorder.part("every tuner", "connections", |part| {
-            connections(part, &bpftune)
-        })?;
+        for (name, tracked) in [("connections", false), ("tracked connections", true)] {
+            recorder.part("every tuner", name, |part| {
+                connections(part, &bpftune, tracked)
+            })?;
+        }
     }
     Ok(())
 }
@@ -173,16 +176,33 @@ const TURN: Duration = Duration::from_millis(250);
 /// Before each turn, so that it does not meet the end of what was before: a daemon's start or end.
 const SETTLED: Duration = Duration::from_millis(200);
 
+/// Connections before each turn: a daemon on a busy host is not what it was when it started.
+const WARM: Duration = Duration::from_millis(100);
+
 /// Short connections one after the other, bound by the processor: with a daemon that is not confined, every tuner on, and
 /// without one, turn about. Through the kernel alone and on one processor, for that is what a connection costs: the threads of
 /// the emulated link, and where the scheduler puts each, would be noise several times as large.
-fn connections(part: &mut result::Part, bpftune: &Path) -> Result<()> {
+fn connections(part: &mut result::Part, bpftune: &Path, tracked: bool) -> Result<()> {
     let pair = Pair::new()?;
+    if tracked {
+        for netns in [&pair.near, &pair.far] {
+            track_connections(netns)?;
+        }
+    } else if !forget_tracked() {
+        let why =
+            "its namespaces track connections, or the kernel does not say (CONFIG_SLUB_DEBUG)";
+        return Err(Error::other("this host is to track nothing", why));
+    }
+    let turn = |how_long| {
+        on_processor(0, || {
+            connections_per_second(&pair.near, &pair.far, Pair::FAR.into(), how_long)
+        })
+    };
     let measure = || {
         std::thread::sleep(SETTLED);
-        on_processor(0, || {
-            connections_per_second(&pair.near, &pair.far, Pair::FAR.into(), TURN)
-        })
+        turn(WARM)?;
+        std::thread::sleep(SETTLED);
+        turn(TURN)
     };
     let on = || -> Result<(f64, Vec<String>, u64)> {
         let daemon = daemon::Daemon::start(bpftune, &[], &[])?;
@@ -209,7 +229,8 @@ fn connections(part: &mut result::Part, bpftune: &Path) -> Result<()> {
     }
     let detail =
         serde_json::json!({ "on": with, "off": without, "tuners": tuners, "changes": changes });
-    let name = format!("connections, {} tuners on", tuners.len());
+    let what = if tracked { ", each tracked" } else { "" };
+    let name = format!("connections{what}, {} tuners on", tuners.len());
     let row = Row::paired(name, "/s", &with, ("no daemon", &without));
     part.row(row.at_least(0.97).detail(detail));
     Ok(())

@@ -1,6 +1,12 @@
 //! More connections than the table holds.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::{
+    fs,
+    net::{Ipv4Addr, UdpSocket},
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use super::{Scenario, Stage, Values, host::HostValues};
 use crate::{Error, Result, netns::Netns, programs};
@@ -9,16 +15,42 @@ use crate::{Error, Result, netns::Netns, programs};
 /// whose firewall tracks connections.
 pub(super) struct Flows;
 
+/// As a firewall of a small host has it.
+const RULES: &str = "table inet lab {
+    chain out {
+        type filter hook output priority 0
+        ct state new accept
+    }
+}
+";
+
+/// Has a namespace track connections.
+///
+/// # Errors
+/// Where there is no nft(8), or the kernel refuses the rules.
+pub fn track_connections(netns: &Netns) -> Result<()> {
+    programs::nft(netns, RULES)
+}
+
+/// Has the kernel let go of what it keeps for connections that were tracked before, as on a host that has never tracked
+/// any. `false` where some still are, or the kernel does not say.
+#[must_use]
+pub fn forget_tracked() -> bool {
+    let slabs = Path::new("/sys/kernel/slab/nf_conntrack");
+    // Entries of a namespace that is gone go a moment later.
+    (0..50).any(|_| {
+        let _ = fs::write(slabs.join("shrink"), "1");
+        let text = fs::read_to_string(slabs.join("slabs"));
+        let none = text.is_ok_and(|text| text.split_ascii_whitespace().next() == Some("0"));
+        if !none {
+            thread::sleep(Duration::from_millis(100));
+        }
+        none
+    })
+}
+
 impl Flows {
     const COUNT: u32 = 100_000;
-    /// As a firewall of a small host has it.
-    const RULES: &str = "table inet lab {
-        chain out {
-            type filter hook output priority 0
-            ct state new accept
-        }
-    }
-";
 }
 
 impl Scenario for Flows {
@@ -42,7 +74,7 @@ impl Scenario for Flows {
         let mut host = HostValues::default();
         host.set("net.netfilter.nf_conntrack_max", "16384")?;
         let netns = Netns::new()?;
-        programs::nft(&netns, Flows::RULES)?;
+        track_connections(&netns)?;
         let receiver = netns
             .run(|| UdpSocket::bind("0.0.0.0:9"))
             .map_err(Error::doing("cannot make a socket"))?;

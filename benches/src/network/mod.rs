@@ -29,6 +29,7 @@ use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    conntrack::{forget_tracked, track_connections},
     host::{HostValues, put_back_on_signals},
     pages::{curve, scenarios},
     report::run_all,

@@ -8,6 +8,10 @@
  * entries, so after so many of them the table is worth a look, and user space says
  * how many that are: a share of the room that was left when it looked last.
  *
+ * On a host that tracks nothing all this is for nothing at every packet. After many
+ * packets without an entry in a short time user space is asked whether there is any,
+ * and detaches the program for a while.
+ *
  * A packet that finds the table full is freed with the reason NETFILTER_DROP, as
  * all are that a firewall drops; user space tells them apart by the table.
  */
@@ -26,6 +30,11 @@ char LICENSE[] SEC("license") = "GPL";
 
 #define FLOWS_NS 20000000ULL
 #define DROPPED_NS 100000000ULL
+#define UNTRACKED_NS 10000000000ULL
+
+/* So many packets without an entry on a processor within BUSY_NS are many. */
+#define MANY 1024
+#define BUSY_NS 1000000000ULL
 
 /* One packet of so many is looked at closer, and stands for all of them. */
 #define SAMPLE 64
@@ -39,6 +48,7 @@ char LICENSE[] SEC("license") = "GPL";
 enum scenario {
 	FLOWS = 1,
 	DROPPED = 2,
+	UNTRACKED = 3,
 };
 
 struct quota {
@@ -59,7 +69,11 @@ struct {
 /* A counter a processor, each on a cache line of its own; those beyond share. */
 #define PROCESSORS 64
 static struct {
+	/* Packets of new flows. */
 	__u32 seen;
+	/* Packets without an entry, and when the last MANY of them were complete. */
+	__u32 untracked;
+	__u64 complete_ns;
 } __attribute__((aligned(64))) processors[PROCESSORS];
 
 static __always_inline void send(__u64 cookie, enum scenario scenario, __u64 interval_ns)
@@ -98,19 +112,34 @@ static __noinline int flows_made(struct sk_buff *skb)
 	return 0;
 }
 
+static __noinline int many_untracked(__u32 processor)
+{
+	__u64 *complete = &processors[processor % PROCESSORS].complete_ns;
+	__u64 now = coarse_ns();
+	__u64 took = now - *complete;
+
+	*complete = now;
+	/* The host's as a whole, whichever namespace they left from. */
+	if (took < BUSY_NS)
+		send(0, UNTRACKED, UNTRACKED_NS);
+	return 0;
+}
+
 SEC("tp_btf/net_dev_queue")
 int BPF_PROG(packet_leaves, struct sk_buff *skb)
 {
 	if (!bpf_core_field_exists(skb->_nfct))
 		return 0;
 	unsigned long entry = skb->_nfct;
+	__u32 processor = bpf_get_smp_processor_id() % PROCESSORS;
 
-	if ((entry & NFCT_INFOMASK) != IP_CT_NEW || !(entry & ~NFCT_INFOMASK))
-		return 0;
-	__u32 *seen = &processors[bpf_get_smp_processor_id() % PROCESSORS].seen;
-
-	if (++*seen % SAMPLE == 0)
-		flows_made(skb);
+	if (!(entry & ~NFCT_INFOMASK)) {
+		if (++processors[processor].untracked % MANY == 0)
+			many_untracked(processor);
+	} else if ((entry & NFCT_INFOMASK) == IP_CT_NEW) {
+		if (++processors[processor].seen % SAMPLE == 0)
+			flows_made(skb);
+	}
 	return 0;
 }
 

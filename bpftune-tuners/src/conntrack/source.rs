@@ -1,25 +1,34 @@
 //! From the BPF program's events, and a look at the table, to signals.
 
-use std::{fs::File, io::Read, os::fd::BorrowedFd, time::Duration};
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Read},
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use bpftune_core::{
     Figure, NetnsCookie, Result, Signal, Source,
     bpf::{Feed, HookStatus, Scenarios},
     netns::Namespaces,
     sysctl::number,
+    timer::Timer,
 };
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use nix::sys::epoll::Epoll;
 
 use super::rules::{FILLING, MAX};
 
 const FLOWS: &str = "flows-made";
 const DROPPED: &str = "packet-dropped";
+const UNTRACKED: &str = "packets-untracked";
 const COUNT: &str = "net.netfilter.nf_conntrack_count";
 /// Shows the table of the calling thread's namespace (CONFIG_NF_CONNTRACK_PROCFS).
 const TABLE: &str = "/proc/thread-self/net/nf_conntrack";
 
-/// Scenario numbers of the BPF program and their names; both only say where to look.
-const SCENARIOS: Scenarios = &[(1, FLOWS), (2, DROPPED)];
+/// Scenario numbers of the BPF program and their names; the first two only say where to look.
+const SCENARIOS: Scenarios = &[(1, FLOWS), (2, DROPPED), (3, UNTRACKED)];
 
 /// The table is worth a look when so much of its room may be used up: an eighth.
 const SHARE_OF_ROOM: u64 = 8;
@@ -30,10 +39,36 @@ const FIREWALL: Duration = Duration::from_secs(10);
 /// Of the table, which is in no order: a few hundred entries.
 const SAMPLE_BYTES: u64 = 32 * 1024;
 
+/// The program that runs at each packet. A busy host that tracks nothing does without it.
+const PACKETS: &str = "packet_leaves";
+/// Where the kernel says what it keeps of each kind of object (CONFIG_SLUB_DEBUG).
+const SLABS: &str = "/sys/kernel/slab";
+/// Without it, whether anything is tracked by now is looked at so often.
+const EVERY: Duration = Duration::from_secs(1);
+/// And after so long the program is back: only on a busy host is it worth a look a second to do without.
+const AWAY: Duration = Duration::from_secs(60);
+
+/// Whether any namespace tracks connections, or did lately: all take their entries from the same slabs, of which there is
+/// none before. Where the kernel does not say, it may.
+fn something_is_tracked(slabs: &Path) -> bool {
+    match fs::read_to_string(slabs.join("nf_conntrack/slabs")) {
+        // "7 N0=7"
+        Ok(text) => text.split_ascii_whitespace().next() != Some("0"),
+        // A module that is not loaded has no slabs.
+        Err(error) => error.kind() != ErrorKind::NotFound || !slabs.exists(),
+    }
+}
+
 /// The hooks of `conntrack.bpf.c`.
 pub struct ConntrackSource {
     feed: Feed,
     quotas: Option<MapHandle>,
+    /// For the next look whether anything is tracked.
+    timer: Timer,
+    /// Events and the timer.
+    either: Epoll,
+    /// [`PACKETS`] is detached until then at the latest.
+    away: Option<Instant>,
 }
 
 /// A namespace's table.
@@ -103,10 +138,36 @@ impl ConntrackSource {
     pub(super) fn new() -> Result<ConntrackSource> {
         let object = include_bytes!(concat!(env!("OUT_DIR"), "/conntrack.bpf.o"));
         let feed = Feed::load(super::NAME, object, SCENARIOS)?;
+        let timer = Timer::new()?;
+        let either = feed.beside(timer.fd())?;
         Ok(ConntrackSource {
             quotas: feed.hooks().map("quotas"),
             feed,
+            timer,
+            either,
+            away: None,
         })
+    }
+
+    /// Many packets have left this host, and no table knew them.
+    fn leave(&mut self) {
+        if self.away.is_none() && !something_is_tracked(Path::new(SLABS)) {
+            self.feed.switch(&[PACKETS], false);
+            let now = Instant::now();
+            self.away = Some(now + AWAY);
+            self.timer.set([now + EVERY]);
+        }
+    }
+
+    /// Comes back where it is time to, or something is tracked.
+    fn look_around(&mut self) {
+        let now = Instant::now();
+        if self.away.is_none_or(|until| now < until) && !something_is_tracked(Path::new(SLABS)) {
+            self.timer.set([now + EVERY]);
+            return;
+        }
+        self.away = None;
+        self.feed.switch(&[PACKETS], true);
     }
 
     /// Looks into a namespace. `None` where it cannot be entered, tracks nothing, or has room.
@@ -153,11 +214,20 @@ impl ConntrackSource {
 
 impl Source for ConntrackSource {
     fn fd(&self) -> BorrowedFd<'_> {
-        self.feed.fd()
+        self.either.0.as_fd()
     }
 
     fn drain(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
-        for (scenario, head, _) in self.feed.drain()? {
+        let events = self.feed.drain()?;
+        let due = self.timer.take();
+        if self.away.is_some() && (due || !events.is_empty()) {
+            self.look_around();
+        }
+        for (scenario, head, _) in events {
+            if scenario == UNTRACKED {
+                self.leave();
+                continue;
+            }
             out.extend(self.look(head.netns(), scenario == DROPPED, namespaces));
         }
         Ok(())
@@ -208,6 +278,28 @@ ipv4     2 t";
         fn reads_any_text_without_panic(text in ".*") {
             let _ = Sample::of(&text);
         }
+    }
+
+    #[test]
+    fn without_slabs_of_entries_nothing_is_tracked() {
+        let slabs = tempfile::tempdir().unwrap();
+        let tracked = something_is_tracked;
+        assert!(!tracked(slabs.path()), "no module");
+        assert!(tracked(&slabs.path().join("none")), "nobody can tell");
+        let entries = slabs.path().join("nf_conntrack");
+        fs::create_dir(&entries).unwrap();
+        for (text, any) in [
+            ("0\n", false),
+            ("0 N0=0\n", false),
+            ("7 N0=7\n", true),
+            ("", true),
+        ] {
+            fs::write(entries.join("slabs"), text).unwrap();
+            assert_eq!(tracked(slabs.path()), any, "{text:?}");
+        }
+        fs::remove_file(entries.join("slabs")).unwrap();
+        fs::create_dir(entries.join("slabs")).unwrap();
+        assert!(tracked(slabs.path()), "it cannot be read");
     }
 
     #[test]
