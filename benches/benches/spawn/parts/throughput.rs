@@ -24,7 +24,8 @@ fn row(name: &str, samples: &Samples, rival: &str) -> Row {
 pub(crate) fn in_flight_64(bench: &Bench, part: &mut Part) -> io::Result<()> {
     let name = "processes/s, 64 in flight";
     let what = What::program(&bench.programs.exit());
-    let count = bench.pick(5, 40);
+    // Of so many the interval is narrower than what lies between the figure and the goal.
+    let count = bench.pick(5, 120);
     let samples = all(bench, part, &what, count)?;
     part.row(row(name, &samples, STD_BEST).at_least(2.2));
     part.row(row(name, &samples, STD).at_least(2.2));
@@ -71,7 +72,7 @@ pub(crate) fn in_flight_64(bench: &Bench, part: &mut Part) -> io::Result<()> {
     let mut std_best = Fastest::new(best, 64)?;
     let mut samples = Samples::default();
     let mut rivals: rounds::Rivals<'_> = vec![&mut ours, &mut std, &mut std_best, &mut multi];
-    let (count, batch) = bench.pick((3, 300), (20, 500));
+    let (count, batch) = bench.pick((3, 300), (60, 500));
     rounds::throughput(
         &mut rivals,
         count,
