@@ -4,24 +4,20 @@
 
 use std::{fs, time::Duration};
 
+use crate::network::HostValues;
+
 /// The bookkeeping, switched on until dropped.
-pub struct BpfStats(String);
+pub struct BpfStats {
+    _on: HostValues,
+}
 
 impl BpfStats {
-    const PATH: &str = "/proc/sys/kernel/bpf_stats_enabled";
-
     /// Switches it on; `None` where that is not possible.
     #[must_use]
     pub fn on() -> Option<BpfStats> {
-        let before = fs::read_to_string(Self::PATH).ok()?;
-        fs::write(Self::PATH, "1").ok()?;
-        Some(BpfStats(before))
-    }
-}
-
-impl Drop for BpfStats {
-    fn drop(&mut self) {
-        let _ = fs::write(Self::PATH, &self.0);
+        let mut values = HostValues::default();
+        values.set("kernel.bpf_stats_enabled", "1").ok()?;
+        Some(BpfStats { _on: values })
     }
 }
 

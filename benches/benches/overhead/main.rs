@@ -55,7 +55,8 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(77);
     }
-    run(&args).unwrap_or_else(|error| {
+    let run = lab::network::put_back_on_signals().and_then(|()| run(&args));
+    run.unwrap_or_else(|error| {
         eprintln!("bench overhead: {error}");
         ExitCode::FAILURE
     })
