@@ -29,7 +29,7 @@ pub mod link;
 pub mod netns;
 pub mod network;
 pub mod processor;
-mod programs;
+pub mod programs;
 pub mod result;
 pub mod scenario;
 pub mod svg;

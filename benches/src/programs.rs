@@ -19,7 +19,10 @@ pub(crate) fn no_nft() -> Option<&'static str> {
 }
 
 /// Loads rules into a namespace.
-pub(crate) fn nft(netns: &Netns, rules: &str) -> Result<()> {
+///
+/// # Errors
+/// Where there is no nft(8), or the kernel refuses the rules.
+pub fn nft(netns: &Netns, rules: &str) -> Result<()> {
     let failed = || Error::doing("cannot load rules into nft");
     let mut nft = netns
         .command("nft")

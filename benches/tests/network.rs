@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::until;
+use common::{has_descriptor, until};
 use lab::{
     daemon::{Daemon, binary},
     link::{Link, Shape},
@@ -100,12 +100,8 @@ fn transfers(link: &Link, most: usize, over: impl Fn() -> bool) {
 
 /// Whether a sockops program of the daemon's is attached: the kernel runs it several times for every connection.
 fn asks_connections(daemon: &Daemon) -> bool {
-    const SOCK_OPS: &str = "attach_type:\t3\n";
-    let infos = std::fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid())).unwrap();
-    let mut texts = infos
-        .flatten()
-        .filter_map(|info| std::fs::read_to_string(info.path()).ok());
-    texts.any(|text| text.contains("link_type:\tcgroup") && text.contains(SOCK_OPS))
+    // The attach type is BPF_CGROUP_SOCK_OPS.
+    has_descriptor(daemon, &["link_type:\tcgroup", "attach_type:\t3\n"])
 }
 
 #[test]

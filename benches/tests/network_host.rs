@@ -9,11 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::until;
+use common::{has_descriptor, until};
 use lab::{
     daemon::{Daemon, binary},
     netns::Netns,
     network::{HostValues, forget_tracked},
+    programs::nft,
 };
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, connect, getsockopt,
@@ -138,14 +139,6 @@ const RULES: &str = "table inet lab {
 }
 ";
 
-/// Has a namespace track connections; `false` where there is no nft(8).
-fn track(netns: &Netns) -> bool {
-    let rules = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(rules.path(), RULES).unwrap();
-    let loaded = netns.command("nft").arg("-f").arg(rules.path()).status();
-    loaded.is_ok_and(|status| status.success())
-}
-
 /// Handshakes with so many addresses that nobody answers.
 fn handshakes(netns: &Netns, first: u32, count: u32) {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -169,7 +162,8 @@ fn a_table_full_of_handshakes_stays_and_one_that_good_flows_fill_grows() {
         return;
     }
     let (flooded, good) = (Netns::new().unwrap(), Netns::new().unwrap());
-    if ![&flooded, &good].into_iter().all(track) {
+    let rules = [&flooded, &good].map(|netns| nft(netns, RULES));
+    if rules.iter().any(Result::is_err) {
         eprintln!("SKIP: no nft: apt install nftables");
         return;
     }
@@ -205,11 +199,7 @@ fn a_table_full_of_handshakes_stays_and_one_that_good_flows_fill_grows() {
 
 /// Whether the daemon has a program at packets that leave.
 fn watches_packets(daemon: &Daemon) -> bool {
-    let infos = std::fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid())).unwrap();
-    let mut texts = infos
-        .flatten()
-        .filter_map(|info| std::fs::read_to_string(info.path()).ok());
-    texts.any(|text| text.contains("tp_name:\tnet_dev_queue"))
+    has_descriptor(daemon, &["tp_name:\tnet_dev_queue"])
 }
 
 #[test]
@@ -242,7 +232,7 @@ fn a_busy_host_that_tracks_nothing_is_rid_of_the_program_until_something_is() {
         busy(&plain, 5000);
         !watches_packets(&daemon)
     });
-    if !track(&tracking) {
+    if nft(&tracking, RULES).is_err() {
         eprintln!("SKIP: no nft: apt install nftables");
         return;
     }

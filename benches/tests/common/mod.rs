@@ -11,6 +11,7 @@ use std::{
 };
 
 use lab::{
+    daemon::Daemon,
     link::{Link, Shape},
     netns::Netns,
     scenario::{SMALL, set_buffers},
@@ -139,4 +140,13 @@ pub fn close_many(netns: &Netns, count: usize) {
             drop(there);
         }
     });
+}
+
+/// Whether one of the daemon's descriptors is what its page in /proc/PID/fdinfo has all these texts for.
+pub fn has_descriptor(daemon: &Daemon, texts: &[&str]) -> bool {
+    fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid()))
+        .unwrap()
+        .flatten()
+        .filter_map(|info| fs::read_to_string(info.path()).ok())
+        .any(|page| texts.iter().all(|text| page.contains(text)))
 }

@@ -160,9 +160,9 @@ impl ConntrackSource {
     }
 
     /// Comes back where it is time to, or something is tracked.
-    fn look_around(&mut self) {
+    fn look_around(&mut self, until: Instant) {
         let now = Instant::now();
-        if self.away.is_none_or(|until| now < until) && !something_is_tracked(Path::new(SLABS)) {
+        if now < until && !something_is_tracked(Path::new(SLABS)) {
             self.timer.set([now + EVERY]);
             return;
         }
@@ -220,8 +220,8 @@ impl Source for ConntrackSource {
     fn drain(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         let events = self.feed.drain()?;
         let due = self.timer.take();
-        if self.away.is_some() && (due || !events.is_empty()) {
-            self.look_around();
+        if let Some(until) = self.away.filter(|_| due || !events.is_empty()) {
+            self.look_around(until);
         }
         for (scenario, head, _) in events {
             if scenario == UNTRACKED {
