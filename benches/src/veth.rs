@@ -1,6 +1,10 @@
 //! Two namespaces with a pair of virtual Ethernet devices between them, as containers have.
 
-use std::{net::Ipv4Addr, process::Command};
+use std::{
+    io::Write,
+    net::Ipv4Addr,
+    process::{Command, ExitStatus, Stdio},
+};
 
 use bpftune_core::Cpus;
 
@@ -31,28 +35,16 @@ impl Pair {
             near: Netns::new()?,
             far: Netns::new()?,
         };
+        let device = Self::DEVICE;
         let far = pair.far.path();
-        let mut link = pair.near.command("ip");
-        link.args([
-            "link",
-            "add",
-            Self::DEVICE,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            Self::DEVICE,
-        ]);
-        done(link.arg("netns").arg(far))?;
+        let link = format!(
+            "link add {device} type veth peer name {device} netns {}\n",
+            far.display()
+        );
+        ip(&pair.near, &link)?;
         for (netns, address) in [(&pair.near, Self::NEAR), (&pair.far, Self::FAR)] {
-            let address = format!("{address}/24");
-            let device = Self::DEVICE;
-            done(
-                netns
-                    .command("ip")
-                    .args(["address", "add", &address, "dev", device]),
-            )?;
-            done(netns.command("ip").args(["link", "set", device, "up"]))?;
+            let up = format!("address add {address}/24 dev {device}\nlink set {device} up\n");
+            ip(netns, &up)?;
         }
         Ok(pair)
     }
@@ -77,12 +69,32 @@ pub fn write_queue(netns: &Netns, name: &str, value: &str) -> Result<()> {
     done(unshare.args(["--mount", "sh", "-c", &script]))
 }
 
+/// Runs the lines of a script by ip(8), in a namespace.
+pub(crate) fn ip(netns: &Netns, script: &str) -> Result<()> {
+    let mut ip = netns
+        .command("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .map_err(Error::doing("cannot start ip"))?;
+    let mut lines = ip.stdin.take().expect("it is a pipe");
+    // Where ip ends before it has read all, its status says so.
+    let _ = lines.write_all(script.as_bytes());
+    drop(lines);
+    let status = ip.wait().map_err(Error::doing("cannot wait for ip"))?;
+    succeeded("ip", status)
+}
+
 /// Runs a command to its end.
 fn done(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let status = command
         .status()
         .map_err(Error::doing(format!("cannot start {name}")))?;
+    succeeded(&name, status)
+}
+
+fn succeeded(name: &str, status: ExitStatus) -> Result<()> {
     if status.success() {
         return Ok(());
     }

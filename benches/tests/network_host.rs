@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{has_descriptor, until};
+use common::{has_descriptor, until, within};
 use lab::{
     daemon::{Daemon, binary},
     netns::Netns,
-    network::{HostValues, forget_tracked},
+    network::{self, HostValues, forget_tracked},
     programs::nft,
 };
 use nix::sys::socket::{
@@ -244,4 +244,30 @@ fn a_busy_host_that_tracks_nothing_is_rid_of_the_program_until_something_is() {
         std::thread::sleep(Duration::from_millis(300));
         assert!(watches_packets(&daemon));
     }
+}
+
+#[test]
+fn more_room_for_rounds_that_are_cut_short_is_on_trial_first() {
+    need_root!();
+    let _alone = alone();
+    let mut scenarios = network::all().into_iter();
+    let rounds = scenarios.find(|one| one.name() == "rounds cut short");
+    let rounds = rounds.unwrap();
+    if let Some(missing) = rounds.missing() {
+        println!("SKIP: {missing}");
+        return;
+    }
+    let mut stage = rounds.stage().unwrap();
+    let daemon = daemon("net-backlog");
+    let said = |what: &str| daemon.log().iter().any(|line| line.contains(what));
+    within(Duration::from_secs(60), "a trial's word", || {
+        stage.turn().unwrap();
+        said("of those handled without")
+    });
+    assert!(said(
+        "net.core.netdev_budget in host raised from \"300\" to \"1200\""
+    ));
+    drop(daemon);
+    let budgets = ["net.core.netdev_budget", "net.core.netdev_budget_usecs"];
+    assert_eq!(budgets.map(host), [300, 8000]);
 }

@@ -22,7 +22,7 @@ use std::{
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-pub(crate) use self::tun::{bring_up, open_ethernet};
+pub(crate) use self::tun::{Feature, bring_up, open_ethernet, set_feature};
 use crate::{Error, Result, netns::Netns};
 
 /// What one direction does to packets.

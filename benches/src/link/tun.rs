@@ -74,6 +74,42 @@ pub(crate) fn bring_up(name: &str) -> Result<()> {
     )
 }
 
+/// What a device of the calling thread's namespace may do to packets; see ethtool(8), `-K`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Feature {
+    /// Leave it to the device to make segments of what it sends.
+    Tso,
+    /// Put segments together that came in one round.
+    Gro,
+}
+
+/// include/uapi/linux/ethtool.h: `struct ethtool_value`.
+#[repr(C)]
+struct EthtoolValue {
+    command: u32,
+    data: u32,
+}
+
+/// Switches a feature on or off.
+pub(crate) fn set_feature(device: &str, feature: Feature, on: bool) -> Result<()> {
+    let mut value = EthtoolValue {
+        // ETHTOOL_STSO, ETHTOOL_SGRO
+        command: match feature {
+            Feature::Tso => 0x1f,
+            Feature::Gro => 0x2c,
+        },
+        data: on.into(),
+    };
+    let mut request = request(device);
+    request.ifr_ifru.ifru_data = std::ptr::from_mut(&mut value).cast();
+    ioctl(
+        &control(AddressFamily::Inet)?,
+        "cannot set a feature",
+        libc::SIOCETHTOOL as _,
+        &mut request,
+    )
+}
+
 fn ipv4(address: Ipv4Addr) -> libc::sockaddr {
     let [a, b, c, d] = address.octets();
     let mut data = [0 as libc::c_char; 14];

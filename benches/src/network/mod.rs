@@ -12,6 +12,7 @@ mod neigh;
 mod net_backlog;
 mod pages;
 mod report;
+mod rounds;
 mod segment;
 mod tcp_buffer;
 mod tcp_conn;
@@ -94,7 +95,7 @@ pub trait Scenario {
         None
     }
 
-    /// What somebody who knows the fault would have set; nothing, where there is none.
+    /// What somebody who knows the fault would have set, or who falls into the trap; nothing, where there is none.
     fn by_hand(&self) -> Values {
         &[]
     }
@@ -415,6 +416,7 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(neigh::Burst),
         Box::new(net_backlog::Burst),
         Box::new(net_backlog::OneFlow),
+        Box::new(rounds::CutShort),
         Box::new(udp_buffer::Burst),
     ];
     all.extend(tcp_conn::ALL.map(|scenario| Box::new(scenario) as Box<dyn Scenario>));

@@ -251,7 +251,7 @@ impl BurstStage {
 }
 
 /// A UDP packet from a neighbour, by its last octet, to all.
-fn frame(from: u8, port: u16) -> Vec<u8> {
+pub(super) fn frame(from: u8, port: u16) -> Vec<u8> {
     let mut frame = vec![0; 14 + 28 + 100];
     frame[..6].fill(0xff);
     frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 2]);

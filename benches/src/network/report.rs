@@ -118,10 +118,13 @@ fn no_better(row: Row, better: Direction, share: f64) -> Row {
     }
 }
 
-/// By hand there is nothing to do where nothing is wrong.
+/// By hand there is nothing to do where nothing is wrong; in a trap, what it tempts to.
 fn settings(scenario: &dyn Scenario) -> &'static [Setting] {
     match scenario.kind() {
         Kind::Fault => &SETTINGS,
+        Kind::Trap if !scenario.by_hand().is_empty() => {
+            &[Setting::Off, Setting::On, Setting::ByHand]
+        }
         Kind::NothingWrong | Kind::Trap => &[Setting::Off, Setting::On],
     }
 }
@@ -150,6 +153,11 @@ fn judge_beside_off(part: &mut Part, scenario: &dyn Scenario, runs: &[Run], leas
     let name = format!("{what}{}", names::ON);
     let row = Row::paired(name, unit, &on, (names::TUNER_OFF, &off));
     part.row(as_good(row, scenario.better(), least).detail(runs));
+    let hand = figures(Setting::ByHand);
+    if !hand.is_empty() {
+        let name = format!("{what}, {}", names::TUNER_OFF);
+        part.row(Row::paired(name, unit, &off, (names::BY_HAND, &hand)));
+    }
     let lasting = of(Setting::On).map(|run| run.lasting).max();
     let lasting = lasting.unwrap_or(0) as f64;
     let lasting = Row::count(names::LASTING, "", lasting);

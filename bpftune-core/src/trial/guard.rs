@@ -59,6 +59,8 @@ pub enum Counter {
     },
     /// Seconds that the host's processors worked (/proc/stat).
     CpuBusy,
+    /// Packets that the host's processors took in, once more for each virtual device on their way (/proc/net/softnet_stat).
+    SoftnetHandled,
     /// Packets that the host dropped because a processor's backlog was full (/proc/net/softnet_stat).
     SoftnetDrops,
     /// How often a processor left packets for later because its budget was used up (/proc/net/softnet_stat).

@@ -75,6 +75,7 @@ impl Meter for ProcMeter {
                 stalled(self.text(path)?, *full)
             }
             Counter::CpuBusy => busy(self.text("/proc/stat")?),
+            Counter::SoftnetHandled => softnet(self.text(SOFTNET)?, 0),
             Counter::SoftnetDrops => softnet(self.text(SOFTNET)?, 1),
             Counter::SoftnetSqueezes => softnet(self.text(SOFTNET)?, 2),
             Counter::VmStat(name) => {
@@ -210,6 +211,7 @@ mod tests {
             Counter::sockets("TCP", "tw"),
             Counter::DeviceDrops,
             Counter::CpuBusy,
+            Counter::SoftnetHandled,
             Counter::SoftnetDrops,
             Counter::SoftnetSqueezes,
             Counter::VmStat("oom_kill".into()),

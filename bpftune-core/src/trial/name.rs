@@ -5,8 +5,8 @@ use std::{fmt, str::FromStr};
 use super::{Counter, Resource};
 
 /// One name of each kind, for hints.
-const EXAMPLES: &str = "TcpExt.ListenDrops, Tcp.RetransSegs, devices.dropped, sockets.TCP.tw, softnet.dropped, \
-                        softnet.squeezed, vmstat.pgscan_direct, meminfo.MemAvailable, pressure.memory.some, cpu.busy";
+const EXAMPLES: &str = "TcpExt.ListenDrops, Tcp.RetransSegs, devices.dropped, sockets.TCP.tw, softnet.handled, \
+                        softnet.dropped, softnet.squeezed, vmstat.pgscan_direct, meminfo.MemAvailable, pressure.memory.some, cpu.busy";
 
 impl Counter {
     /// Whether each network namespace has its own.
@@ -50,6 +50,7 @@ impl FromStr for Counter {
         match group {
             "devices" if name == "dropped" => Ok(Counter::DeviceDrops),
             "cpu" if name == "busy" => Ok(Counter::CpuBusy),
+            "softnet" if name == "handled" => Ok(Counter::SoftnetHandled),
             "softnet" if name == "dropped" => Ok(Counter::SoftnetDrops),
             "softnet" if name == "squeezed" => Ok(Counter::SoftnetSqueezes),
             "vmstat" if word(name, b"") => Ok(Counter::VmStat(owned())),
@@ -103,6 +104,7 @@ impl fmt::Display for Counter {
                 write!(f, "pressure.{}.{kind}", resource.word())
             }
             Counter::CpuBusy => f.write_str("cpu.busy"),
+            Counter::SoftnetHandled => f.write_str("softnet.handled"),
             Counter::SoftnetDrops => f.write_str("softnet.dropped"),
             Counter::SoftnetSqueezes => f.write_str("softnet.squeezed"),
             Counter::VmStat(name) => write!(f, "vmstat.{name}"),

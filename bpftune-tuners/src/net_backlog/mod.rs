@@ -5,9 +5,11 @@
 //! | packets lost by a full queue | `net.core.netdev_max_backlog` |
 //! | one flow fills a queue for a second, and others lose packets | `net.core.flow_limit_cpu_bitmap` |
 //! | packets lost without a pause whatever its length | back to the original: the processor is too slow |
+//! | the same, and rounds over its queues are cut short | `net.core.netdev_budget`, `netdev_budget_usecs`, if a trial finds it better |
 //! | host short of memory (PSI) | halfway back to the original value |
 
 mod flows;
+mod rounds;
 mod rules;
 mod source;
 

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use bpftune_core::{
-    Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, View, give_back, halfway,
+    Bound, Cost, Knob, Machine, Proposal, Scope, Signal, Tunable, Tuner, View, give_back,
+    governor::Decision,
+    halfway,
     stats::Direction,
-    trial::{Counter, Guard, Plan, Resource, Windows},
+    trial::{Counter, Guard, Plan, Record, Resource, Windows},
 };
 
-use super::flows;
+use super::{flows, rounds, rounds::Rounds};
 use crate::bursts::{Bursts, is_overload, undo};
 
 pub(super) const LOST: &str = "backlog-full";
@@ -27,10 +29,11 @@ const MOST: i64 = 65536;
 /// In one step at most.
 const GROWTH: i64 = 8;
 
-/// The tuner. It remembers how often it acted in the present series of losses.
+/// The tuner. It remembers how often it acted in the present series of losses, and what was tried in vain.
 #[derive(Clone, Debug, Default)]
 pub struct NetBacklog {
     bursts: Bursts,
+    rounds: Rounds,
 }
 
 /// A 256th of memory for the queues of all processors.
@@ -68,7 +71,8 @@ impl Tuner for NetBacklog {
                     .saturating_mul(PACKET_BYTES)
             }),
         };
-        vec![backlog, flows::tunable()]
+        let more = [backlog, flows::tunable()].into_iter();
+        more.chain(rounds::tunables()).collect()
     }
 
     /// A packet that was lost is no chance.
@@ -79,6 +83,9 @@ impl Tuner for NetBacklog {
     fn trial(&self, tunable: &str) -> Plan {
         if tunable == flows::FLOW_LIMIT {
             return flows::trial();
+        }
+        if let Some(plan) = rounds::trial(tunable) {
+            return plan;
         }
         let lost = Counter::Own(PACKETS_LOST.into());
         Plan {
@@ -102,8 +109,18 @@ impl Tuner for NetBacklog {
         if signal.scenario != LOST {
             return Vec::new();
         }
-        let wanted = flows::starve(signal, view).or_else(|| self.lost(signal, view));
+        let wanted = flows::starve(signal, view)
+            .or_else(|| self.lost(signal, view))
+            .or_else(|| self.rounds.wish(signal, view));
         wanted.into_iter().collect()
+    }
+
+    fn decided(&mut self, proposal: &Proposal, decision: &Decision) {
+        self.rounds.decided(proposal, decision);
+    }
+
+    fn tried(&mut self, knob: &Knob, record: &Record) {
+        self.rounds.tried(knob, record);
     }
 
     fn on_memory_pressure(&mut self, view: &dyn View) -> Vec<Proposal> {

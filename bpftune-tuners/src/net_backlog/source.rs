@@ -1,18 +1,24 @@
 //! From the BPF program's events to signals.
 
-use std::{os::fd::BorrowedFd, time::Duration};
+use std::{
+    os::fd::BorrowedFd,
+    time::{Duration, Instant},
+};
 
 use bpftune_core::{
     Figure, NetnsCookie, Result, Signal, Source,
     bpf::{self, EventHeader, Feed, Fields, HookStatus, SHARED, Scenarios, of_host},
     netns::Namespaces,
+    trial::{Counter, Meter, ProcMeter},
 };
 use libbpf_rs::MapHandle;
 
 use super::{
     flows::LOST_BY_OTHERS,
+    rounds::SQUEEZED,
     rules::{LOST, PACKETS_LOST},
 };
+use crate::bursts::is_overload;
 
 /// Scenario numbers of the BPF program and their names.
 const SCENARIOS: Scenarios = &[(1, LOST)];
@@ -21,6 +27,8 @@ const SCENARIOS: Scenarios = &[(1, LOST)];
 pub struct NetBacklogSource {
     feed: Feed,
     total: Option<MapHandle>,
+    /// When squeezes were read last, and how many there had been.
+    squeezes: Option<(Instant, f64)>,
 }
 
 impl NetBacklogSource {
@@ -30,7 +38,16 @@ impl NetBacklogSource {
         Ok(NetBacklogSource {
             total: feed.hooks().map("total"),
             feed,
+            squeezes: None,
         })
+    }
+
+    /// Squeezes a second since it was asked last.
+    fn squeezed(&mut self) -> Option<f64> {
+        let now = Instant::now();
+        let sum = ProcMeter::default().read(&Counter::SoftnetSqueezes)?;
+        let (then, before) = self.squeezes.replace((now, sum))?;
+        Some((sum - before).max(0.0) / now.duration_since(then).as_secs_f64().max(0.001))
     }
 }
 
@@ -41,8 +58,16 @@ impl Source for NetBacklogSource {
 
     fn drain(&mut self, namespaces: &mut Namespaces, out: &mut Vec<Signal>) -> Result<()> {
         for (scenario, head, body) in self.feed.drain()? {
-            let signal = parse(scenario, &head, &body);
-            out.extend(signal.map(|signal| of_host(signal, namespaces)));
+            let Some(mut signal) = parse(scenario, &head, &body) else {
+                continue;
+            };
+            if signal.figure("lasting").is_some_and(is_overload) {
+                let squeezed = self.squeezed();
+                signal
+                    .figures
+                    .extend(squeezed.map(|squeezed| Figure::new(SQUEEZED, squeezed, "/s")));
+            }
+            out.push(of_host(signal, namespaces));
         }
         Ok(())
     }
