@@ -43,6 +43,8 @@ pub mod tcp_listen;
 pub mod tcp_ports;
 #[cfg(test)]
 mod testing;
+#[cfg(any(feature = "net-backlog", feature = "vm-reclaim"))]
+mod tries;
 #[cfg(any(
     feature = "blk-queue",
     feature = "blk-readahead",

@@ -10,21 +10,17 @@ use bpftune_core::{
     Bound, Cost, Knob, Proposal, Scope, Signal, Tunable, View,
     governor::Decision,
     stats::Direction,
-    trial::{Counter, Guard, Measure, Outcome, Plan, Record},
+    trial::{Counter, Guard, Measure, Plan, Record},
 };
 
 use super::rules::PACKETS_LOST;
-use crate::bursts::is_overload;
+use crate::{bursts::is_overload, tries::Tries};
 
 /// The name of the signal's figure: squeezes a second, of all processors.
 pub(super) const SQUEEZED: &str = "squeezed";
 
 /// So many are no chance.
 const OFTEN: f64 = 100.0;
-/// A trial that has not told after so long was ended by somebody.
-const FORGOTTEN: Duration = Duration::from_secs(60);
-/// So long after a trial without a gain the same is not tried again.
-const USELESS: Duration = Duration::from_secs(3600);
 
 /// What bounds a round.
 struct Limit {
@@ -89,27 +85,24 @@ pub(super) fn trial(tunable: &str) -> Option<Plan> {
     Some(plan.interleaved(settle, 10, window))
 }
 
-/// What was tried, and when.
+/// What was tried of each limit.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rounds {
-    /// When the last signal came.
-    last: Duration,
-    /// A step is on trial until it tells, or until then.
-    on_trial_until: Duration,
-    useless_until: [Duration; LIMITS.len()],
+    tries: [Tries; LIMITS.len()],
 }
 
 impl Rounds {
     /// More room for a round, where rounds are cut short while a processor has been losing packets for long.
     pub(super) fn wish(&mut self, signal: &Signal, view: &dyn View) -> Option<Proposal> {
         let (lasting, squeezed) = (signal.figure("lasting")?, signal.figure(SQUEEZED)?);
-        self.last = view.now();
-        if !is_overload(lasting) || squeezed < OFTEN || self.last < self.on_trial_until {
+        for tries in &mut self.tries {
+            tries.heard(view.now());
+        }
+        if !is_overload(lasting) || squeezed < OFTEN || self.tries.iter().any(Tries::is_on) {
             return None;
         }
-        let untried = LIMITS.iter().zip(self.useless_until);
-        let mut untried = untried.filter(|(_, until)| self.last >= *until);
-        untried.find_map(|(limit, _)| {
+        let mut limits = LIMITS.iter().zip(&self.tries);
+        limits.find_map(|(limit, tries)| {
             let knob = Knob {
                 tunable: limit.name.into(),
                 netns: view.host_netns(),
@@ -122,23 +115,19 @@ impl Rounds {
                 signal.subject,
                 lasting / 1e3
             );
-            (target > now).then(|| Proposal::gain(knob, target, reason))
+            (target > now && tries.may()).then(|| Proposal::gain(knob, target, reason))
         })
     }
 
     pub(super) fn decided(&mut self, proposal: &Proposal, decision: &Decision) {
-        if limit(&proposal.knob.tunable).is_some() && matches!(decision, Decision::Apply(_)) {
-            self.on_trial_until = self.last + FORGOTTEN;
+        if let (Some(limit), Decision::Apply(_)) = (limit(&proposal.knob.tunable), decision) {
+            self.tries[limit].begin();
         }
     }
 
     pub(super) fn tried(&mut self, knob: &Knob, record: &Record) {
-        let Some(limit) = limit(&knob.tunable) else {
-            return;
-        };
-        self.on_trial_until = Duration::ZERO;
-        if record.outcome != Outcome::Better {
-            self.useless_until[limit] = self.last + USELESS;
+        if let Some(limit) = limit(&knob.tunable) {
+            self.tries[limit].told(record.outcome);
         }
     }
 }

@@ -7,9 +7,11 @@ use bpftune_core::{
     governor::Decision,
     halfway,
     stats::Direction,
-    trial::{Counter, Guard, Measure, Outcome, Plan, Record, Resource, Windows},
+    trial::{Counter, Guard, Measure, Plan, Record, Resource, Windows},
 };
 use nix::unistd::{SysconfVar, sysconf};
+
+use crate::tries::Tries;
 
 pub(super) const STALLS: &str = "reclaim-stalls";
 
@@ -31,19 +33,11 @@ pub const MATTERS: f64 = 0.002;
 const LASTS: f64 = 4.0;
 /// Where less than one of so many parts of memory could be had, memory itself is short.
 const SHORT_PARTS: u64 = 8;
-/// A trial that has not told after so long was ended by somebody.
-const FORGOTTEN: Duration = Duration::from_secs(90);
-/// So long after a trial without a gain nothing is tried.
-const USELESS: Duration = Duration::from_secs(3600);
 
 /// The tuner. It remembers when a trial showed no gain.
 #[derive(Clone, Debug, Default)]
 pub struct VmReclaim {
-    /// When the last signal came.
-    last: Duration,
-    /// A step is on trial until it tells, or until then.
-    on_trial_until: Duration,
-    useless_until: Duration,
+    tries: Tries,
 }
 
 /// What is kept back at the high watermark, bytes.
@@ -123,7 +117,7 @@ impl Tuner for VmReclaim {
     }
 
     fn on_signal(&mut self, signal: &Signal, view: &dyn View) -> Vec<Proposal> {
-        self.last = view.now();
+        self.tries.heard(view.now());
         if is_short(view.machine()) {
             return self.on_memory_pressure(view);
         }
@@ -132,15 +126,12 @@ impl Tuner for VmReclaim {
 
     fn decided(&mut self, _: &Proposal, decision: &Decision) {
         if matches!(decision, Decision::Apply(_)) {
-            self.on_trial_until = self.last + FORGOTTEN;
+            self.tries.begin();
         }
     }
 
     fn tried(&mut self, _: &Knob, record: &Record) {
-        self.on_trial_until = Duration::ZERO;
-        if record.outcome != Outcome::Better {
-            self.useless_until = self.last + USELESS;
-        }
+        self.tries.told(record.outcome);
     }
 
     /// Stalls alone are what this tuner is for; they are no reason to have more of them.
@@ -167,8 +158,7 @@ impl VmReclaim {
     fn raise(&self, signal: &Signal, view: &dyn View) -> Option<Proposal> {
         let figure = |name| signal.figure(name);
         let (over, stalled) = (figure("over")?, figure("stalled")?);
-        let waits = view.now() < self.useless_until.max(self.on_trial_until);
-        if over < LASTS || stalled < MATTERS || waits {
+        if over < LASTS || stalled < MATTERS || !self.tries.may() {
             return None;
         }
         let knob = Knob {

@@ -1,9 +1,13 @@
-use bpftune_core::{Value, trial::Action};
+use bpftune_core::{
+    Value,
+    trial::{Action, Outcome},
+};
 
 use super::*;
 use crate::{
     net_backlog::rules::LOST,
     testing::{self, HOST, Recorded, at, signal},
+    tries::{FORGOTTEN, USELESS},
 };
 
 const BUDGET: &str = LIMITS[0].name;

@@ -2,12 +2,15 @@ use std::time::Instant;
 
 use bpftune_core::{
     governor::{Governor, Moment, Policy},
-    trial::Action,
+    trial::{Action, Outcome},
 };
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{HOST, HUGE, Recorded, TINY, machine, signal, targets, trial};
+use crate::{
+    testing::{HOST, HUGE, Recorded, TINY, machine, signal, targets, trial},
+    tries::{FORGOTTEN, USELESS},
+};
 
 fn view() -> Recorded {
     Recorded::new(&[(FACTOR, HOST, &[10])])
