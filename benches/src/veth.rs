@@ -1,14 +1,10 @@
 //! Two namespaces with a pair of virtual Ethernet devices between them, as containers have.
 
-use std::{
-    io::Write,
-    net::Ipv4Addr,
-    process::{Command, ExitStatus, Stdio},
-};
+use std::net::Ipv4Addr;
 
 use bpftune_core::Cpus;
 
-use crate::{Error, Result, netns::Netns};
+use crate::{Error, Result, netns::Netns, programs::ip};
 
 /// The pair. Devices go with their namespaces.
 pub struct Pair {
@@ -65,38 +61,13 @@ impl Pair {
 pub fn write_queue(netns: &Netns, name: &str, value: &str) -> Result<()> {
     let file = format!("/sys/class/net/{}/queues/rx-0/{name}", Pair::DEVICE);
     let script = format!("mount -t sysfs none /sys && echo {value} >{file}");
-    let mut unshare = netns.command("unshare");
-    done(unshare.args(["--mount", "sh", "-c", &script]))
-}
-
-/// Runs the lines of a script by ip(8), in a namespace.
-pub(crate) fn ip(netns: &Netns, script: &str) -> Result<()> {
-    let mut ip = netns
-        .command("ip")
-        .args(["-batch", "-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .map_err(Error::doing("cannot start ip"))?;
-    let mut lines = ip.stdin.take().expect("it is a pipe");
-    // Where ip ends before it has read all, its status says so.
-    let _ = lines.write_all(script.as_bytes());
-    drop(lines);
-    let status = ip.wait().map_err(Error::doing("cannot wait for ip"))?;
-    succeeded("ip", status)
-}
-
-/// Runs a command to its end.
-fn done(command: &mut Command) -> Result<()> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let status = command
+    let status = netns
+        .command("unshare")
+        .args(["--mount", "sh", "-c", &script])
         .status()
-        .map_err(Error::doing(format!("cannot start {name}")))?;
-    succeeded(&name, status)
-}
-
-fn succeeded(name: &str, status: ExitStatus) -> Result<()> {
+        .map_err(Error::doing("cannot start unshare"))?;
     if status.success() {
         return Ok(());
     }
-    Err(Error::other(format!("{name} failed"), status))
+    Err(Error::other("unshare failed", status))
 }

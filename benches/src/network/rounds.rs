@@ -15,8 +15,7 @@ use crate::{
     link::{Feature, open_ethernet, set_feature},
     netns::Netns,
     processor::stay_on,
-    programs,
-    veth::ip,
+    programs::{self, ip},
 };
 
 /// A bridge floods frames to eight virtual devices, each of which has a queue of its own (NAPI). All nine are handled by
@@ -97,10 +96,7 @@ impl Scenario for CutShort {
     }
 
     fn missing(&self) -> Option<&'static str> {
-        if !programs::found("ip") {
-            return Some("no ip: apt install iproute2");
-        }
-        super::net_backlog::Burst.missing()
+        programs::no_ip().or_else(|| super::net_backlog::Burst.missing())
     }
 
     fn host_wide(&self) -> bool {

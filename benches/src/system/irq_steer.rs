@@ -35,8 +35,7 @@ pub(super) fn needs() -> Option<&'static str> {
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
         return Some("it takes two processors");
     }
-    let no_ip = || (!programs::found("ip")).then_some("no ip: apt install iproute2");
-    programs::no_nft().or_else(no_ip)
+    programs::no_nft().or_else(programs::no_ip)
 }
 
 /// A firewall of a few rules that no packet here meets.
