@@ -80,6 +80,12 @@ impl Knobs {
             |knob: &&Json| !knob["original"].is_null() && knob["original"] != knob["current"];
         self.0.iter().filter(differs).count() as u64
     }
+
+    /// Whether the daemon has yet to decide whether a change stays.
+    #[must_use]
+    pub fn on_trial(&self) -> bool {
+        self.0.iter().any(|knob| knob["on_trial"] == true)
+    }
 }
 
 impl Daemon {

@@ -191,9 +191,16 @@ fn what_cannot_be_told_goes_back_where_the_policy_says_so() {
         &[&link.a],
         &["--to", "4096 16384 5000000", "--unclear-reverts"],
     );
+    let on_trial = || {
+        let (code, out, err) = command(&binary().unwrap(), &daemon.state(), &["status"]).unwrap();
+        assert_eq!(code, Some(0), "{err}");
+        out.contains("1 changes, 0 reversals, on trial")
+    };
+    until_slowly("it is on trial", &daemon, on_trial);
     until_slowly("it is taken back", &daemon, || {
         logged(&daemon, "cannot tell: unclear")
     });
+    until_slowly("its trial is over", &daemon, || !on_trial());
     assert_eq!(link.a.sysctl(WMEM).unwrap(), START);
 }
 

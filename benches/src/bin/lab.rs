@@ -1,6 +1,7 @@
 //! The scenarios that the documentation's figures come from.
 
 use std::{
+    fmt::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -33,9 +34,9 @@ struct Args {
     /// Only this part, again for more than one; all without it
     #[arg(long, value_name = "PART")]
     part: Vec<Part>,
-    /// Runs of each scenario at 1 Gbit/s
-    #[arg(long, value_name = "N", default_value_t = RUNS, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    runs: u32,
+    /// Runs of each scenario in each setting [default: 5, or as many as the scenario's own noise needs for a verdict]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: Option<u32>,
     /// Of `network` and `system`: only scenarios whose "tuner name" contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
@@ -91,12 +92,16 @@ fn run(args: &Args) -> Result<ExitCode> {
         "system" => lab::system::all(),
         _ => Vec::new(),
     };
-    let command = match (args.name.as_str(), args.runs) {
-        ("tcp-buffer", RUNS) => "cargo xtask lab".into(),
-        (name, RUNS) => format!("cargo xtask lab {name}"),
-        (name, runs) => format!("cargo xtask lab {name} --runs {runs}"),
+    let mut command = match args.name.as_str() {
+        "tcp-buffer" => "cargo xtask lab".to_owned(),
+        name => format!("cargo xtask lab {name}"),
     };
-    let mut recorder = Recorder::new(LAB, command, args.runs < RUNS);
+    if let Some(runs) = args.runs {
+        // Writing to a String cannot fail.
+        let _ = write!(command, " --runs {runs}");
+    }
+    let quick = args.runs.is_some_and(|runs| runs < RUNS);
+    let mut recorder = Recorder::new(LAB, command, quick);
     if !scenarios.is_empty() {
         let bpftune = args.daemon()?;
         let only = args.only.as_deref();
@@ -114,6 +119,7 @@ const NEVER: f64 = 60.0;
 
 fn tcp_buffer(args: &Args, recorder: &mut Recorder) -> Result<()> {
     let bpftune = args.daemon()?;
+    let runs = args.runs.unwrap_or(RUNS);
     let wanted = |part| args.part.is_empty() || args.part.contains(&part);
     let rtt = Duration::from_millis(10);
     let shape = || Shape::new(rtt).rate(1_000_000_000);
@@ -121,7 +127,7 @@ fn tcp_buffer(args: &Args, recorder: &mut Recorder) -> Result<()> {
     for (direction, name) in directions.into_iter().filter(|_| wanted(Part::Running)) {
         let name = format!("1 Gbit/s, 20 ms, {name}, running connection");
         recorder.part("tcp-buffer", &name, |part| {
-            let runs = (0..args.runs)
+            let runs = (0..runs)
                 .map(|_| compare(&bpftune, shape(), direction, &mut |_| {}))
                 .collect::<Result<Vec<_>>>()?;
             at_one_gigabit(part, &name, &runs, |r| {
@@ -133,7 +139,7 @@ fn tcp_buffer(args: &Args, recorder: &mut Recorder) -> Result<()> {
     for (direction, name) in directions.into_iter().filter(|_| wanted(Part::First)) {
         let name = format!("1 Gbit/s, 20 ms, {name}, daemon first");
         recorder.part("tcp-buffer", &name, |part| {
-            let runs = (0..args.runs)
+            let runs = (0..runs)
                 .map(|_| daemon_first(&bpftune, shape(), direction))
                 .collect::<Result<Vec<_>>>()?;
             at_one_gigabit(part, &name, &runs, |r| {
@@ -144,7 +150,7 @@ fn tcp_buffer(args: &Args, recorder: &mut Recorder) -> Result<()> {
     }
     if wanted(Part::Next) {
         recorder.part("tcp-buffer", "no bound, next connection", |part| {
-            let runs = (0..args.runs)
+            let runs = (0..runs)
                 .map(|_| next_connection(&bpftune, Shape::new(rtt), Direction::AToB))
                 .collect::<Result<Vec<_>>>()?;
             let shares: Vec<f64> = runs.iter().map(|run| run.share_of_hand_sized).collect();

@@ -35,7 +35,7 @@ pub use self::{
     pages::{curve, scenarios},
     report::run_all,
 };
-use crate::{Result, bpf_stats, daemon::Daemon, netns::Netns};
+use crate::{Result, bpf_stats, daemon::Daemon, netns::Netns, result::LEAST};
 
 /// What is written into a namespace: names and values.
 pub type Values = &'static [(&'static str, &'static str)];
@@ -105,6 +105,11 @@ pub trait Scenario {
     /// # Errors
     /// Where anything cannot be set up.
     fn stage(&self) -> Result<Box<dyn Stage>>;
+
+    /// Runs in each setting: as many as it takes for a verdict where the load's figure differs from run to run.
+    fn runs(&self) -> u32 {
+        LEAST as u32
+    }
 
     /// Turns of each run. By the last half of them a run is judged.
     fn turns(&self) -> usize {
@@ -303,6 +308,17 @@ fn median_of_last(figures: &[f64], turns: usize) -> f64 {
 /// Seconds that stand for no time at all: a file of results knows no infinity.
 pub const NEVER: f64 = 9999.0;
 
+/// Further turns, `most` of them at most, while a change is on trial: what lasts is what the trial lets stay.
+fn until_judged(daemon: &Daemon, stage: &mut dyn Stage, most: usize) -> Result<()> {
+    for _ in 0..most {
+        if !daemon.knobs()?.on_trial() {
+            break;
+        }
+        stage.turn()?;
+    }
+    Ok(())
+}
+
 /// A further turn, in which the kernel takes down what the daemon's BPF programs cost.
 fn bpf_share(daemon: &Daemon, stage: &mut dyn Stage) -> Result<Option<f64>> {
     let Some(_stats) = bpf_stats::BpfStats::on() else {
@@ -361,6 +377,11 @@ fn run(
         progress.inc(1);
         ends.push(start.elapsed().as_secs_f64());
         beside.extend(stage.beside());
+    }
+    if scenario.kind() != Kind::Fault
+        && let Some(daemon) = &daemon
+    {
+        until_judged(daemon, &mut *stage, setting.turns(scenario))?;
     }
     let bpf_share = match &daemon {
         Some(daemon) if scenario.bpf_share().is_some() => bpf_share(daemon, &mut *stage)?,

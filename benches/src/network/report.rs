@@ -32,7 +32,8 @@ const FAULT: f64 = 0.8;
 const AS_WITHOUT: f64 = 0.98;
 const NEAR: f64 = 0.95;
 
-/// Runs each of these scenarios whose "tuner name" contains `only`, so many times in each setting, turn about.
+/// Runs each of these scenarios whose "tuner name" contains `only`, in each setting, turn about: so many times, or as often as
+/// the scenario says.
 ///
 /// # Errors
 /// Where a scenario cannot be set up, or results cannot be written.
@@ -41,7 +42,7 @@ pub fn run_all(
     recorder: &mut Recorder,
     scenarios: &[Box<dyn Scenario>],
     only: Option<&str>,
-    runs: u32,
+    runs: Option<u32>,
 ) -> Result<()> {
     // Bursts need a descriptor a connection on both sides.
     let _ = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).and_then(
@@ -73,6 +74,7 @@ pub fn run_all(
                 return Ok(());
             }
             let mut done = Vec::new();
+            let runs = runs.unwrap_or_else(|| scenario.runs());
             let settings = settings(&**scenario);
             let turns: usize = settings.iter().map(|set| set.turns(&**scenario)).sum();
             let progress = progress(turns * runs as usize);

@@ -47,6 +47,9 @@ impl Scenario for BesideWriter {
     fn tuned(&self) -> (&'static str, Values) {
         THROUGHPUT
     }
+    fn runs(&self) -> u32 {
+        12
+    }
     fn turns(&self) -> usize {
         12
     }
@@ -77,7 +80,8 @@ pub(super) const MOST_READS: NoFault = NoFault::nothing_wrong(
     ("reads of 4 KiB", "/s"),
     || Ok(Box::new(Reads(Data::new(1024)?))),
 )
-.turns(6, 6)
+.runs(60)
+.turns(4, 4)
 .needs(disk::missing)
 .bpf_share(0.02);
 
@@ -111,6 +115,7 @@ pub(super) const BY_TURNS: NoFault = NoFault::trap(
     },
 )
 .needs(needs)
+.runs(15)
 .turns(4, 4);
 
 /// The same reader beside 64 writes of 4 KiB: fewer of them at a time would be good for it, and leave most of them undone.

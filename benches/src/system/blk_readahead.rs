@@ -38,6 +38,9 @@ impl Scenario for Mapping {
     fn tuned(&self) -> (&'static str, Values) {
         THROUGHPUT
     }
+    fn runs(&self) -> u32 {
+        10
+    }
     fn turns(&self) -> usize {
         6
     }
@@ -120,6 +123,7 @@ pub(super) const BESIDE: NoFault =
         })
     })
     .needs(disk::missing)
+    .runs(30)
     .turns(8, 40)
     // A step too far.
     .settles(1.0);
@@ -133,6 +137,7 @@ pub(super) const BY_TURNS: NoFault =
         })
     })
     .needs(disk::missing)
+    .runs(12)
     .turns(2, 5)
     // Each of the two wishes may be tried once, and found to be wrong.
     .settles(2.0);

@@ -204,6 +204,7 @@ pub(super) const PAIRS: NoFault = NoFault::nothing_wrong(
     || Ok(Box::new(Waking { _host: unparted()? })),
 )
 .needs(needs)
+.runs(20)
 .bpf_share(0.02);
 
 struct Waking {

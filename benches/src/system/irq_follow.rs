@@ -198,5 +198,6 @@ pub(super) const CROSSED: NoFault =
     NoFault::trap(TUNER, "64 connections between processors", ANSWERS, || {
         Talk::stage(true)
     })
+    .runs(30)
     .turns(6, 16)
     .needs(needs);

@@ -174,6 +174,9 @@ impl Scenario for Flood {
     fn by_hand(&self) -> Values {
         &[("rps_cpus", "all")]
     }
+    fn runs(&self) -> u32 {
+        12
+    }
     fn turns(&self) -> usize {
         6
     }
@@ -206,10 +209,12 @@ pub(super) const BUSY_READER: NoFault = NoFault::trap(
     || {
         Traffic::stage(Load {
             rate: 0,
-            work: Duration::from_micros(6),
+            work: Duration::from_micros(8),
         })
     },
 )
+.by_hand(&[("rps_cpus", "all")])
+.runs(10)
 .turns(6, 12)
 .needs(needs);
 

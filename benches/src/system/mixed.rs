@@ -34,6 +34,9 @@ impl Scenario for NothingWrong {
     fn metric(&self) -> (&'static str, &'static str) {
         ("rounds of a mixed load", "/s")
     }
+    fn runs(&self) -> u32 {
+        40
+    }
     fn host_wide(&self) -> bool {
         true
     }

@@ -4,7 +4,8 @@ use bpftune_core::stats::Direction;
 
 use crate::{
     Result,
-    network::{Kind, Scenario, Stage},
+    network::{Kind, Scenario, Stage, Values},
+    result::LEAST,
 };
 
 /// One of them, which differs from others by what is said here only. No other tuner runs beside it: what the daemon costs here
@@ -15,6 +16,8 @@ pub(super) struct NoFault {
     name: &'static str,
     metric: (&'static str, &'static str),
     better: Direction,
+    by_hand: Values,
+    runs: u32,
     /// Off, and on.
     turns: [usize; 2],
     settles: Option<f64>,
@@ -37,6 +40,8 @@ impl NoFault {
             name,
             metric,
             better: Direction::Higher,
+            by_hand: &[],
+            runs: LEAST as u32,
             turns: [10, 10],
             settles: None,
             bpf_share: None,
@@ -60,6 +65,18 @@ impl NoFault {
 
     pub(super) const fn lower_is_better(mut self) -> NoFault {
         self.better = Direction::Lower;
+        self
+    }
+
+    /// Of a trap: what it tempts to, so that the figures say what that would cost.
+    pub(super) const fn by_hand(mut self, values: Values) -> NoFault {
+        self.by_hand = values;
+        self
+    }
+
+    /// More of them, where five are too few for a verdict.
+    pub(super) const fn runs(mut self, runs: u32) -> NoFault {
+        self.runs = runs;
         self
     }
 
@@ -101,6 +118,12 @@ impl Scenario for NoFault {
     }
     fn better(&self) -> Direction {
         self.better
+    }
+    fn by_hand(&self) -> Values {
+        self.by_hand
+    }
+    fn runs(&self) -> u32 {
+        self.runs
     }
     fn turns(&self) -> usize {
         self.turns[0]

@@ -307,6 +307,7 @@ pub(super) const NOTHING_WRONG: NoFault = NoFault::nothing_wrong(
         }))
     },
 )
+.runs(20)
 .bpf_share(0.02);
 
 /// Watches and context are held: to give one back waits for other processors, which is no work.

@@ -68,6 +68,7 @@ pub(super) const LEAK: NoFault = NoFault::trap(
         }))
     },
 )
+.runs(25)
 .turns(10, 20)
 .settles(0.0);
 
@@ -124,7 +125,8 @@ impl Stage for Stacks {
 pub(super) const NOTHING_WRONG: NoFault =
     NoFault::nothing_wrong(TUNER, "memory mapped and given back", BUFFERS, || {
         Ok(Box::new(Buffers))
-    });
+    })
+    .runs(15);
 
 struct Buffers;
 

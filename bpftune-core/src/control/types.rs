@@ -116,6 +116,9 @@ pub struct KnobStatus {
     pub reversals: u64,
     /// Who wrote it, where it is left alone.
     pub held_by: Option<String>,
+    /// Whether a trial of the last change is under way: it may be taken back yet.
+    #[serde(default)]
+    pub on_trial: bool,
 }
 
 /// The reply to `GetStatus`.

@@ -134,6 +134,7 @@ impl Engine {
             changes: history.map_or(0, |h| h.changes),
             reversals: history.map_or(0, |h| h.reversals),
             held_by: self.governor.held_by(&knob).map(str::to_owned),
+            on_trial: self.trials.contains_key(&knob),
             netns: knob.netns.0,
             tunable: knob.tunable,
         }

@@ -87,6 +87,7 @@ fn types_match_the_interface() {
         changes: 0,
         reversals: 0,
         held_by: None,
+        on_trial: false,
     };
     let decision = Decision {
         id: 1,

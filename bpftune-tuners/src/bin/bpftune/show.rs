@@ -94,8 +94,10 @@ pub(crate) fn status(args: Json, control: &Path) -> Outcome {
             match (&knob.held_by, &knob.original) {
                 (Some(by), _) => println!("    \"{current}\", hands off: {by} wrote it"),
                 (None, Some(original)) => println!(
-                    "    \"{original}\" -> \"{current}\", {} changes, {} reversals",
-                    knob.changes, knob.reversals
+                    "    \"{original}\" -> \"{current}\", {} changes, {} reversals{}",
+                    knob.changes,
+                    knob.reversals,
+                    if knob.on_trial { ", on trial" } else { "" }
                 ),
                 (None, None) => println!("    \"{current}\""),
             }
