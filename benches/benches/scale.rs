@@ -58,7 +58,7 @@ fn decisions(sizes: &[(f64, usize, u64)], quick: bool) -> Points {
         .iter()
         .map(|(x, tuners, namespaces)| (*x, World::new(*tuners, *namespaces), Vec::new()))
         .collect();
-    for window in 0..=if quick { 10 } else { 30 } {
+    for window in 0..=if quick { 10 } else { 300 } {
         for (_, world, costs) in &mut worlds {
             let times: Vec<f64> = (0..500)
                 .map(|_| world.decide(None, None).took.as_secs_f64() * 1e6)

@@ -9,7 +9,13 @@ use lab::{
     daemon::{Daemon, binary},
     network::HostValues,
 };
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
+use nix::{
+    sys::{
+        mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect, munmap},
+        signal::{Signal, kill},
+    },
+    unistd::Pid,
+};
 
 fn max_map_count() -> i64 {
     let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
@@ -46,4 +52,44 @@ fn a_process_with_many_mappings_gets_room_before_it_is_refused() {
     });
     drop(daemon);
     assert_eq!(max_map_count(), 65_530, "restored");
+}
+
+/// Loop devices that stand on memory, as the lab's slow disks do.
+fn disks_on_memory() -> Vec<String> {
+    let devices = std::fs::read_dir("/sys/block").unwrap().flatten();
+    devices
+        .filter(|device| {
+            std::fs::read_to_string(device.path().join("loop/backing_file"))
+                .is_ok_and(|file| file.starts_with("/dev/shm/"))
+        })
+        .map(|device| device.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+#[test]
+fn a_lab_that_is_interrupted_takes_down_what_it_set_up() {
+    need_root!();
+    let dirty = || std::fs::read_to_string("/proc/sys/vm/dirty_ratio").unwrap();
+    let (before, had) = (dirty(), disks_on_memory());
+    let daemon = binary().unwrap();
+    let mut lab = std::process::Command::new(daemon.with_file_name("lab"))
+        .args(["system", "--only", "a large writer alone", "--runs", "1"])
+        .arg("--bpftune")
+        .arg(&daemon)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut ended = None;
+    until("it set up a disk, or ended for want of one", || {
+        ended = lab.try_wait().unwrap();
+        ended.is_some() || (disks_on_memory() != had && dirty() != before)
+    });
+    if ended.is_some() {
+        println!("SKIP: the lab cannot make a slow disk here");
+        return;
+    }
+    kill(Pid::from_raw(lab.id() as i32), Signal::SIGINT).unwrap();
+    assert_eq!(lab.wait().unwrap().code(), Some(128 + 2));
+    assert_eq!(disks_on_memory(), had);
+    assert_eq!(dirty(), before);
 }

@@ -8,7 +8,7 @@ mod idle;
 mod ring;
 mod runs;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 use lab::{
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(77);
     }
-    let run = lab::network::put_back_on_signals().and_then(|()| run(&args));
+    let run = lab::network::put_back_on_signals(Duration::ZERO).and_then(|()| run(&args));
     run.unwrap_or_else(|error| {
         eprintln!("bench overhead: {error}");
         ExitCode::FAILURE

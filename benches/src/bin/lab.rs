@@ -11,7 +11,9 @@ use clap::{Parser, ValueEnum};
 use lab::{
     Error, Result, daemon,
     link::{Link, Shape},
-    network::{forget_tracked, track_connections},
+    network::{
+        forget_tracked, interrupted, put_back_on_signals, track_connections, unless_interrupted,
+    },
     processor::on_processor,
     result::{self, LAB, Recorder, Row},
     scenario::{Direction, LARGE, compare, daemon_first, next_connection, set_buffers},
@@ -21,6 +23,8 @@ use lab::{
 
 /// As few as give a verdict.
 const RUNS: u32 = result::LEAST as u32;
+/// What a turn takes at most, and taking down what a scenario set up.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a tuner's scenarios on real traffic in namespaces of their own and reports figure and goal.
 #[derive(Parser)]
@@ -78,10 +82,10 @@ fn main() -> ExitCode {
         eprintln!("lab: {why}: it makes network namespaces and TUN devices; run it as root");
         return ExitCode::from(77);
     }
-    let run = lab::network::put_back_on_signals().and_then(|()| run(&args));
+    let run = put_back_on_signals(PATIENCE).and_then(|()| run(&args));
     run.unwrap_or_else(|error| {
         eprintln!("lab: {error}");
-        ExitCode::FAILURE
+        interrupted().map_or(ExitCode::FAILURE, ExitCode::from)
     })
 }
 
@@ -114,6 +118,13 @@ fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// So many runs of something.
+fn several<R>(runs: u32, mut run: impl FnMut() -> Result<R>) -> Result<Vec<R>> {
+    (0..runs)
+        .map(|_| unless_interrupted().and_then(|()| run()))
+        .collect()
+}
+
 /// Seconds that stand for "never": longer than any run.
 const NEVER: f64 = 60.0;
 
@@ -127,9 +138,7 @@ fn tcp_buffer(args: &Args, recorder: &mut Recorder) -> Result<()> {
     for (direction, name) in directions.into_iter().filter(|_| wanted(Part::Running)) {
         let name = format!("1 Gbit/s, 20 ms, {name}, running connection");
         recorder.part("tcp-buffer", &name, |part| {
-            let runs = (0..runs)
-                .map(|_| compare(&bpftune, shape(), direction, &mut |_| {}))
-                .collect::<Result<Vec<_>>>()?;
+            let runs = several(runs, || compare(&bpftune, shape(), direction, &mut |_| {}))?;
             at_one_gigabit(part, &name, &runs, |r| {
                 (r.share_of_hand_sized, r.seconds_to_90_percent, r.reversals)
             });
@@ -139,9 +148,7 @@ fn tcp_buffer(args: &Args, recorder: &mut Recorder) -> Result<()> {
     for (direction, name) in directions.into_iter().filter(|_| wanted(Part::First)) {
         let name = format!("1 Gbit/s, 20 ms, {name}, daemon first");
         recorder.part("tcp-buffer", &name, |part| {
-            let runs = (0..runs)
-                .map(|_| daemon_first(&bpftune, shape(), direction))
-                .collect::<Result<Vec<_>>>()?;
+            let runs = several(runs, || daemon_first(&bpftune, shape(), direction))?;
             at_one_gigabit(part, &name, &runs, |r| {
                 (r.share_of_hand_sized, r.seconds_to_90_percent, r.reversals)
             });
@@ -150,9 +157,8 @@ fn tcp_buffer(args: &Args, recorder: &mut Recorder) -> Result<()> {
     }
     if wanted(Part::Next) {
         recorder.part("tcp-buffer", "no bound, next connection", |part| {
-            let runs = (0..runs)
-                .map(|_| next_connection(&bpftune, Shape::new(rtt), Direction::AToB))
-                .collect::<Result<Vec<_>>>()?;
+            let next = || next_connection(&bpftune, Shape::new(rtt), Direction::AToB);
+            let runs = several(runs, next)?;
             let shares: Vec<f64> = runs.iter().map(|run| run.share_of_hand_sized).collect();
             let name = "no bound on the rate, 20 ms: next connection's share of hand-sized";
             part.row(Row::sampled(name, "", &shares).at_least(0.85).detail(&runs));
@@ -221,6 +227,7 @@ fn connections(part: &mut result::Part, bpftune: &Path, tracked: bool) -> Result
     measure()?;
     let (mut with, mut without, mut tuners, mut changes) = (vec![], vec![], vec![], 0);
     for turn in 0..PAIRS {
+        unless_interrupted()?;
         // What drifts hits both alike.
         if turn % 2 == 1 {
             without.push(measure()?);
@@ -290,6 +297,7 @@ fn already_right(part: &mut result::Part, bpftune: &Path) -> Result<()> {
     let (mut on, mut off, mut changes) = (vec![], vec![], 0);
     measure()?;
     for _ in 0..7 {
+        unless_interrupted()?;
         off.push(measure()?);
         let daemon = daemon::Daemon::start(bpftune, &[&link.a, &link.b], &[])?;
         on.push(measure()?);

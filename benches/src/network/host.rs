@@ -4,8 +4,10 @@ use std::{
     fs, io,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI32, AtomicU64, Ordering},
+        mpsc,
     },
+    time::Duration,
 };
 
 use bpftune_core::{Knob, netns::Namespaces, sysctl};
@@ -43,24 +45,54 @@ fn put_back(mut these: impl FnMut(u64) -> bool) {
     }
 }
 
+/// The signal by which this process was told to end; 0 before.
+static TOLD: AtomicI32 = AtomicI32::new(0);
+
 /// From here on this process puts back all that it has written when it is told to end (SIGINT, SIGTERM, SIGHUP), and
-/// ends. To be called before there are other threads.
+/// ends: after so long at most, in which it may end by itself ([`interrupted`]), or at a second signal. To be called before
+/// there are other threads.
 ///
 /// # Errors
 /// Where the kernel refuses to hold the signals back.
-pub fn put_back_on_signals() -> Result<()> {
+pub fn put_back_on_signals(patience: Duration) -> Result<()> {
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
     signals
         .thread_block()
         .map_err(|errno| Error::other("cannot hold signals back", errno))?;
+    let next = move || signals.wait().unwrap_or(Signal::SIGTERM) as i32;
     std::thread::spawn(move || {
-        let signal = signals
-            .wait()
-            .map_or(Signal::SIGTERM as i32, |signal| signal as i32);
+        let signal = next();
+        TOLD.store(signal, Ordering::Relaxed);
+        if !patience.is_zero() {
+            eprintln!("told to end: takes down what it set up (once more: leaves it)");
+        }
+        let (again, told) = mpsc::channel();
+        std::thread::spawn(move || again.send(next()));
+        let _ = told.recv_timeout(patience);
         put_back(|_| true);
         std::process::exit(128 + signal);
     });
     Ok(())
+}
+
+/// The exit status of a process that ends as it was told; `None` where nobody told it.
+#[must_use]
+pub fn interrupted() -> Option<u8> {
+    match TOLD.load(Ordering::Relaxed) {
+        0 => None,
+        signal => u8::try_from(128 + signal).ok(),
+    }
+}
+
+/// For what takes its time, between two of its parts: then all that was set up is dropped.
+///
+/// # Errors
+/// Once this process was told to end.
+pub fn unless_interrupted() -> Result<()> {
+    match interrupted() {
+        None => Ok(()),
+        Some(_) => Err(Error::other("interrupted", "what was done before is kept")),
+    }
 }
 
 impl Default for HostValues {

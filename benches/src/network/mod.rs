@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     conntrack::{forget_tracked, track_connections},
-    host::{HostValues, put_back_on_signals},
+    host::{HostValues, interrupted, put_back_on_signals, unless_interrupted},
     pages::{curve, scenarios},
     report::run_all,
 };
@@ -311,6 +311,7 @@ pub const NEVER: f64 = 9999.0;
 /// Further turns, `most` of them at most, while a change is on trial: what lasts is what the trial lets stay.
 fn until_judged(daemon: &Daemon, stage: &mut dyn Stage, most: usize) -> Result<()> {
     for _ in 0..most {
+        unless_interrupted()?;
         if !daemon.knobs()?.on_trial() {
             break;
         }
@@ -373,6 +374,7 @@ fn run(
     let (start, mut figures, mut ends) = (Instant::now(), Vec::new(), Vec::new());
     let mut beside = Vec::new();
     for _ in 0..setting.turns(scenario) {
+        unless_interrupted()?;
         figures.push(stage.turn()?);
         progress.inc(1);
         ends.push(start.elapsed().as_secs_f64());

@@ -214,7 +214,7 @@ pub(super) const BUSY_READER: NoFault = NoFault::trap(
     },
 )
 .by_hand(&[("rps_cpus", "all")])
-.runs(10)
+.runs(25)
 .turns(6, 12)
 .needs(needs);
 

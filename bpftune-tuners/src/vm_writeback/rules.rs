@@ -139,7 +139,7 @@ impl Tuner for VmWriteback {
         ]
     }
 
-    fn trial(&self, _: &str) -> Plan {
+    fn trial(&self, tunable: &str) -> Plan {
         let own = |name: &'static str| vec![Counter::Own(name.into())];
         let written = |name: &'static str, better, margin| {
             let counter = Counter::VmStat("nr_written".into());
@@ -151,7 +151,7 @@ impl Tuner for VmWriteback {
         };
         let mut waiting = Guard::goal("waiting in fsync", Direction::Lower, own(SYNC_WAIT), 0.1);
         waiting.unit = "tasks".into();
-        Plan {
+        let plan = Plan {
             guards: vec![
                 Guard::goal("calls of fsync", Direction::Higher, own(SYNCS), 0.5),
                 waiting,
@@ -172,6 +172,15 @@ impl Tuner for VmWriteback {
             },
             only_better: true,
             ..Plan::default()
+        };
+        if tunable != BACKGROUND {
+            return plan;
+        }
+        // Who is never held may be slow for some seconds and quick for the next ones by itself: a change that begins in slow
+        // ones would look as if it had ended them.
+        Plan {
+            alpha: 0.01,
+            ..plan.interleaved(Duration::from_secs(2), 12, Duration::from_secs(2))
         }
     }
 

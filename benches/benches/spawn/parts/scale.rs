@@ -76,7 +76,7 @@ fn measure(
         caller.fit(turn)?;
     }
     let mut random = fastrand::Rng::with_seed(3);
-    for _ in 0..bench.pick(7, 21) {
+    for _ in 0..bench.pick(7, 84) {
         for at in order(&mut random, all.len()) {
             all[at].turn()?;
         }

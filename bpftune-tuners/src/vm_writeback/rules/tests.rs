@@ -203,9 +203,9 @@ fn load_by_turns_ends_at_one_value() {
 /// What is counted in a second: calls of fsync that end, tasks in one, pages written.
 type Rates = [f64; 3];
 
-/// What the tuner's own trial says of rates before and after.
-fn tried(before: Rates, after: Rates) -> (Outcome, Action) {
-    let plan = VmWriteback::default().trial(DIRTY);
+/// What the tuner's own trial of a parameter says of rates without and with the change.
+fn tried(tunable: &str, before: Rates, after: Rates) -> (Outcome, Action) {
+    let plan = VmWriteback::default().trial(tunable);
     let lengths = [plan.baseline.length, plan.trial.length].map(|length| length.as_secs_f64());
     let (record, action) = trial(plan, |counter, with, window| {
         let (rates, seconds) = if with {
@@ -225,11 +225,15 @@ fn tried(before: Rates, after: Rates) -> (Outcome, Action) {
     (record.outcome, action)
 }
 
+const BOTH: [&str; 2] = [DIRTY, BACKGROUND];
+
 #[test]
 fn a_trial_keeps_what_helps() {
-    // As recorded of a disk that writes 100 MiB a second, from 450 MB to 34 MiB.
-    let verdict = tried([0.4, 1.0, 26_000.0], [5.0, 0.9, 25_500.0]);
-    assert_eq!(verdict, (Outcome::Better, Action::Kept));
+    for tunable in BOTH {
+        // As recorded of a disk that writes 100 MiB a second, from 450 MB to 34 MiB.
+        let verdict = tried(tunable, [0.4, 1.0, 26_000.0], [5.0, 0.9, 25_500.0]);
+        assert_eq!(verdict, (Outcome::Better, Action::Kept), "{tunable}");
+    }
 }
 
 /// Adversary: a program that works on 300 MB over and over in memory, with somebody in fsync(2) beside it. The calls get
@@ -237,16 +241,22 @@ fn a_trial_keeps_what_helps() {
 #[test]
 fn a_gain_at_the_cost_of_another_goes_back() {
     let worse = (Outcome::Worse, Action::Reverted);
-    assert_eq!(tried([0.4, 1.0, 6_000.0], [5.0, 0.9, 25_000.0]), worse);
-    // A limit too low for the disk: it stands idle in between.
-    assert_eq!(tried([0.4, 1.0, 26_000.0], [5.0, 0.9, 12_000.0]), worse);
+    for tunable in BOTH {
+        let more = tried(tunable, [0.4, 1.0, 6_000.0], [5.0, 0.9, 25_000.0]);
+        assert_eq!(more, worse, "{tunable}");
+        // A limit too low for the disk: it stands idle in between.
+        let idle = tried(tunable, [0.4, 1.0, 26_000.0], [5.0, 0.9, 12_000.0]);
+        assert_eq!(idle, worse, "{tunable}");
+    }
 }
 
 #[test]
 fn what_does_not_help_goes_back() {
-    let (outcome, action) = tried([0.4, 1.0, 26_000.0], [0.4, 1.0, 26_000.0]);
-    assert_ne!(outcome, Outcome::Better);
-    assert_eq!(action, Action::Reverted);
+    for tunable in BOTH {
+        let (outcome, action) = tried(tunable, [0.4, 1.0, 26_000.0], [0.4, 1.0, 26_000.0]);
+        assert_ne!(outcome, Outcome::Better, "{tunable}");
+        assert_eq!(action, Action::Reverted, "{tunable}");
+    }
 }
 
 #[test]
