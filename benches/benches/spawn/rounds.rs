@@ -65,7 +65,8 @@ pub(crate) fn order(random: &mut fastrand::Rng, len: usize) -> Vec<usize> {
     order
 }
 
-/// Processes a second: batches of about `batch`, of each rival in turn.
+/// Processes a second: batches of about `batch`, of each rival in turn. Before each is a rest: what the one before leaves to the
+/// kernel's threads, such as tables of descriptors to free, is not the next one's to pay.
 pub(crate) fn throughput(
     rivals: &mut Rivals<'_>,
     rounds: usize,
@@ -83,6 +84,7 @@ pub(crate) fn throughput(
     let mut random = fastrand::Rng::with_seed(1);
     for _ in 0..rounds {
         for at in order(&mut random, rivals.len()) {
+            std::thread::sleep(batch / 4);
             let took = rivals[at].many(counts[at], in_flight)?;
             samples.push(rivals[at].name(), counts[at] as f64 / took.as_secs_f64());
         }

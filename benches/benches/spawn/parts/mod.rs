@@ -34,11 +34,12 @@ impl Bench {
 
 type Run = fn(&Bench, &mut Part) -> io::Result<()>;
 
-const PARTS: [(&str, Run); 14] = [
+const PARTS: [(&str, Run); 15] = [
     ("blocked", blocked::memory),
     ("sizes in turn", sizes::run),
     ("descriptors", blocked::descriptors),
     ("throughput", throughput::in_flight_64),
+    ("throughput, 10,000 descriptors", throughput::descriptors),
     ("in flight", throughput::curve),
     ("capture", capture::run),
     ("allocations and calls", calls_and_allocations),

@@ -58,7 +58,11 @@ pub(crate) fn in_flight_64(bench: &Bench, part: &mut Part) -> io::Result<()> {
         let name = "the same, /bin/true (dynamic, with a C library)";
         part.row(row(name, &samples, rival));
     }
+    Ok(())
+}
 
+/// The same in callers with 10,000 open descriptors, which a copy of the table copies.
+pub(crate) fn descriptors(bench: &Bench, part: &mut Part) -> io::Result<()> {
     let what = What::program(&bench.programs.exit());
     let alone = |kind| Helper::new(kind, &what);
     let (mut ours, mut std, mut multi) = (alone("ours")?, alone("std")?, alone("tokio-multi")?);
