@@ -12,7 +12,8 @@ use lab::{
     Error, Result, daemon,
     link::{Link, Shape},
     network::{
-        forget_tracked, interrupted, put_back_on_signals, track_connections, unless_interrupted,
+        RUNS, forget_tracked, interrupted, put_back_on_signals, track_connections,
+        unless_interrupted,
     },
     processor::on_processor,
     result::{self, LAB, Recorder, Row},
@@ -21,8 +22,6 @@ use lab::{
     veth::Pair,
 };
 
-/// As few as give a verdict.
-const RUNS: u32 = result::LEAST as u32;
 /// What a turn takes at most, and taking down what a scenario set up.
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -37,6 +37,9 @@ pub use self::{
 };
 use crate::{Result, bpf_stats, daemon::Daemon, netns::Netns, result::LEAST};
 
+/// Runs in each setting where nothing else is said: as few as give a verdict.
+pub const RUNS: u32 = LEAST as u32;
+
 /// What is written into a namespace: names and values.
 pub type Values = &'static [(&'static str, &'static str)];
 
@@ -108,7 +111,7 @@ pub trait Scenario {
 
     /// Runs in each setting: as many as it takes for a verdict where the load's figure differs from run to run.
     fn runs(&self) -> u32 {
-        LEAST as u32
+        RUNS
     }
 
     /// Turns of each run. By the last half of them a run is judged.

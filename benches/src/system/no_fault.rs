@@ -4,8 +4,7 @@ use bpftune_core::stats::Direction;
 
 use crate::{
     Result,
-    network::{Kind, Scenario, Stage, Values},
-    result::LEAST,
+    network::{Kind, RUNS, Scenario, Stage, Values},
 };
 
 /// One of them, which differs from others by what is said here only. No other tuner runs beside it: what the daemon costs here
@@ -41,7 +40,7 @@ impl NoFault {
             metric,
             better: Direction::Higher,
             by_hand: &[],
-            runs: LEAST as u32,
+            runs: RUNS,
             turns: [10, 10],
             settles: None,
             bpf_share: None,
