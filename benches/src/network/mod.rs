@@ -62,6 +62,16 @@ pub enum Kind {
     Trap,
 }
 
+/// When a fault counts as mended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mended {
+    /// At the first of so many turns in a row of which more than half are good again: more where many turns fare badly by
+    /// hand, too.
+    InARow(usize),
+    /// When no turn fares badly any more up to the run's end: where a trial to and fro makes them good and bad by turns.
+    ForGood,
+}
+
 /// A fault, and the traffic that shows it.
 pub trait Scenario {
     /// Whose fault it is.
@@ -129,10 +139,9 @@ pub trait Scenario {
         10.0
     }
 
-    /// Turns in a row of which more than half must be good again before the fault counts as mended: more where many turns
-    /// fare badly by hand, too.
-    fn in_a_row(&self) -> usize {
-        2
+    /// When the fault counts as mended.
+    fn mended(&self) -> Mended {
+        Mended::InARow(2)
     }
 
     /// How often the tuner may change its mind: one that tries values takes back what did not help.
@@ -284,11 +293,10 @@ impl Run {
         median_of_last(&self.beside, turns)
     }
 
-    /// How long it fared badly: from the start of the first turn worse than this figure to the end of the first of
-    /// `in_a_row` turns of which more than half were at it again; 0 where no turn was worse, [`NEVER`] where it did not
-    /// come back.
+    /// How long it fared badly: from the start of the first turn worse than this figure to the end of the one at which it
+    /// was `mended`; 0 where no turn was worse, [`NEVER`] where it did not come back.
     #[must_use]
-    pub fn recovered_in(&self, figure: f64, better: Direction, in_a_row: usize) -> f64 {
+    pub fn recovered_in(&self, figure: f64, better: Direction, mended: Mended) -> f64 {
         let fine = |f: f64| match better {
             Direction::Higher => f >= figure,
             Direction::Lower => f <= figure,
@@ -296,10 +304,15 @@ impl Run {
         let Some(onset) = self.figures.iter().position(|f| !fine(*f)) else {
             return 0.0;
         };
+        let since = &self.figures[onset..];
         let good = |row: &[f64]| row.iter().filter(|f| fine(**f)).count() * 2 > row.len();
-        let back = self.figures[onset..].windows(in_a_row).position(good);
+        let back = match mended {
+            Mended::InARow(turns) => since.windows(turns).position(good),
+            Mended::ForGood => since.iter().rposition(|f| !fine(*f)).map(|at| at + 1),
+        };
+        let end = back.and_then(|at| self.ends.get(onset + at));
         let start = onset.checked_sub(1).map_or(0.0, |before| self.ends[before]);
-        back.map_or(NEVER, |at| self.ends[onset + at] - start)
+        end.map_or(NEVER, |end| end - start)
     }
 }
 
@@ -311,13 +324,14 @@ fn median_of_last(figures: &[f64], turns: usize) -> f64 {
 /// Seconds that stand for no time at all: a file of results knows no infinity.
 pub const NEVER: f64 = 9999.0;
 
-/// Further turns, `most` of them at most, while a change is on trial: what lasts is what the trial lets stay.
-fn until_judged(daemon: &Daemon, stage: &mut dyn Stage, most: usize) -> Result<()> {
-    for _ in 0..most {
+/// What the longest trial takes, and a second one that follows it.
+const JUDGED: Duration = Duration::from_secs(180);
+
+/// Further turns while a change is on trial: what lasts is what the trial lets stay.
+fn until_judged(daemon: &Daemon, stage: &mut dyn Stage) -> Result<()> {
+    let start = Instant::now();
+    while start.elapsed() < JUDGED && daemon.knobs()?.on_trial() {
         unless_interrupted()?;
-        if !daemon.knobs()?.on_trial() {
-            break;
-        }
         stage.turn()?;
     }
     Ok(())
@@ -386,7 +400,7 @@ fn run(
     if scenario.kind() != Kind::Fault
         && let Some(daemon) = &daemon
     {
-        until_judged(daemon, &mut *stage, setting.turns(scenario))?;
+        until_judged(daemon, &mut *stage)?;
     }
     let bpf_share = match &daemon {
         Some(daemon) if scenario.bpf_share().is_some() => bpf_share(daemon, &mut *stage)?,
@@ -480,16 +494,26 @@ mod tests {
             (&[100.0, 20.0, 100.0], NEVER),
         ] {
             assert_eq!(
-                run(figures).recovered_in(90.0, Direction::Higher, 2),
+                run(figures).recovered_in(90.0, Direction::Higher, Mended::InARow(2)),
                 time,
                 "{figures:?}"
             );
             let inverse: Vec<f64> = figures.iter().map(|f| 1.0 / f).collect();
-            let time_lower = run(&inverse).recovered_in(1.0 / 90.0, Direction::Lower, 2);
+            let time_lower =
+                run(&inverse).recovered_in(1.0 / 90.0, Direction::Lower, Mended::InARow(2));
             assert_eq!(time_lower, time, "{inverse:?}");
         }
         let scattered = run(&[20.0, 30.0, 100.0, 20.0, 100.0, 30.0, 100.0, 100.0]);
-        assert_eq!(scattered.recovered_in(90.0, Direction::Higher, 2), 7.0);
-        assert_eq!(scattered.recovered_in(90.0, Direction::Higher, 5), 3.0);
+        for (mended, time) in [
+            (Mended::InARow(2), 7.0),
+            (Mended::InARow(5), 3.0),
+            (Mended::ForGood, 7.0),
+        ] {
+            let found = scattered.recovered_in(90.0, Direction::Higher, mended);
+            assert_eq!(found, time, "{mended:?}");
+        }
+        let worse_at_the_end = run(&[20.0, 100.0, 100.0, 20.0]);
+        let time = worse_at_the_end.recovered_in(90.0, Direction::Higher, Mended::ForGood);
+        assert_eq!(time, NEVER);
     }
 }

@@ -196,7 +196,7 @@ fn judge(part: &mut Part, scenario: &dyn Scenario, runs: &[Run]) {
         Direction::Lower => median(&hand) / GOOD,
     };
     let times: Vec<f64> = of(Setting::On)
-        .map(|run| run.recovered_in(good, better, scenario.in_a_row()))
+        .map(|run| run.recovered_in(good, better, scenario.mended()))
         .collect();
     let name = format!("{what}{}", names::ON);
     let by_hand = (names::BY_HAND, &hand[..]);

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{Scenario, Stage, Values};
+use super::{Mended, Scenario, Stage, Values};
 use crate::{
     Result,
     link::{Link, Shape},
@@ -71,8 +71,8 @@ impl Scenario for Lossy {
     }
 
     /// At 10 % every third connection by hand is worse than nine tenths of their median.
-    fn in_a_row(&self) -> usize {
-        if self.percent < 10 { 2 } else { 5 }
+    fn mended(&self) -> Mended {
+        Mended::InARow(if self.percent < 10 { 2 } else { 5 })
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Result,
-    network::{HostValues, Scenario, Stage, Values, rest_of_second},
+    network::{HostValues, Mended, Scenario, Stage, Values, rest_of_second},
     programs,
 };
 
@@ -125,8 +125,15 @@ impl Scenario for Frames {
     fn turns(&self) -> usize {
         4
     }
+    /// A trial to and fro, and some more.
     fn turns_on(&self) -> usize {
-        12
+        90
+    }
+    fn mended_within(&self) -> f64 {
+        75.0
+    }
+    fn mended(&self) -> Mended {
+        Mended::ForGood
     }
     fn missing(&self) -> Option<&'static str> {
         needs()
@@ -164,7 +171,7 @@ pub(super) const BY_TURNS: NoFault = NoFault::trap(
     || Ok(Box::new(NowAndThen(Desk::new(EIGHT)?))),
 )
 .needs(needs)
-.turns(3, 8);
+.turns(3, 14);
 
 struct NowAndThen(Desk);
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use bpftune_core::{
     Bound, Cost, Knob, Proposal, Scope, Signal, Tunable, Tuner, Value, View,
     stats::{Direction, Role, Scale},
-    trial::{Counter, Guard, Harm, Measure, Outcome, Plan, Record, Resource, Windows},
+    trial::{Counter, Guard, Harm, Measure, Outcome, Plan, Record, Resource},
 };
 
 /// Programs that were woken wait for long.
@@ -139,7 +139,7 @@ impl Tuner for CpuSched {
             0.1,
         );
         wait.metric.scale = Scale::Relative;
-        Plan {
+        let plan = Plan {
             guards: vec![
                 wait,
                 share(
@@ -154,19 +154,12 @@ impl Tuner for CpuSched {
                 Guard::stall(Resource::Io, 0.1),
                 Guard::stall(Resource::Memory, 0.02),
             ],
-            baseline: Windows {
-                count: 6,
-                length: Duration::from_millis(250),
-            },
-            // Tasks that run keep the group that they have; those that are started get another.
-            settle: Duration::from_secs(3),
-            trial: Windows {
-                count: 12,
-                length: Duration::from_millis(250),
-            },
             only_better: true,
             ..Plan::default()
-        }
+        };
+        // To and fro, for it begins while the host is short of processors: what ends by itself would look like a gain.
+        // Tasks that run keep the group that they have; those that are started get another.
+        plan.interleaved(Duration::from_secs(3), 8, Duration::from_secs(2))
     }
 
     fn on_signal(&mut self, signal: &Signal, view: &dyn View) -> Vec<Proposal> {

@@ -114,10 +114,11 @@ fn agree(other: &Path) -> Result<Vec<String>> {
         println!("no verdict in one: {line}");
     }
     println!(
-        "verdicts: {} the same, {} open in one, {} contradict",
+        "verdicts: {} the same, {} open in one, {} contradict; {} parts were measured once only",
         found.same,
         found.open.len(),
-        found.contradict.len()
+        found.contradict.len(),
+        found.once
     );
     Ok(found.contradict)
 }

@@ -36,21 +36,21 @@ fn waits(others: f64, modest: f64) -> Signal {
 struct Waited {
     mean: [f64; 2],
     very_long: [f64; 2],
-    /// Only each third window has load; else nobody waits.
-    by_turns: bool,
+    /// Whether there is load in a window; else nobody waits.
+    load: fn(usize) -> bool,
 }
 
 const GAIN: Waited = Waited {
     mean: [7.0, 0.5],
     very_long: [1.0, 0.0],
-    by_turns: false,
+    load: |_| true,
 };
 
 fn tried(tuner: &CpuSched, to: &str, waited: Waited) -> (Record, Action) {
     let (record, action) = trial(tuner.trial(AUTOGROUP), |counter, with, window| {
-        let noise = 1.0 + (window * 7 % 5) as f64 * 0.01;
+        let noise = 1.0 + (window * 7 % 5) as f64 * 0.05;
         let of = |rates: [f64; 2]| {
-            let load = !waited.by_turns || window % 3 == 0;
+            let load = (waited.load)(window);
             rates[usize::from(with)] * noise * f64::from(u8::from(load))
         };
         match counter {
@@ -151,7 +151,7 @@ fn some_long_waits_are_normal() {
 fn periodic_load_does_not_make_it_flap() {
     let by_turns = |mean| Waited {
         mean,
-        by_turns: true,
+        load: |window| window % 3 == 0,
         ..GAIN
     };
     for (waited, outcome) in [
@@ -177,6 +177,27 @@ fn periodic_load_does_not_make_it_flap() {
         assert_eq!(changes, [1], "once, and at most once back");
         let kept = view.values[&at(AUTOGROUP, HOST)].last() == 1;
         assert_eq!(kept, outcome == Outcome::Better);
+    }
+}
+
+/// It began while others computed, and they do so by turns or no more: nothing that the change did.
+#[test]
+fn what_ends_by_itself_is_no_gain() {
+    let loads: [fn(usize) -> bool; 4] = [
+        |window| window < 3,
+        |window| window < 10,
+        |window| window % 4 < 2,
+        |window| window % 10 < 5,
+    ];
+    for (i, load) in loads.into_iter().enumerate() {
+        let waited = Waited {
+            mean: [7.0; 2],
+            very_long: [1.0; 2],
+            load,
+        };
+        let (record, action) = tried(&CpuSched::default(), "1", waited);
+        assert_ne!(record.outcome, Outcome::Better, "load {i}");
+        assert_eq!(action, Action::Reverted, "load {i}");
     }
 }
 
