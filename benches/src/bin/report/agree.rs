@@ -84,7 +84,7 @@ mod tests {
             (found.same, found.open.len(), found.contradict.len()),
             (4, 1, 1)
         );
-        assert!(found.contradict[0].contains("few: row 2"), "{found:?}");
+        assert!(found.contradict[0].contains("few: | row 2"), "{found:?}");
     }
 
     #[test]
