@@ -143,10 +143,12 @@ pub(crate) fn trial(plan: Plan, grows: impl Fn(&Counter, bool, usize) -> f64) ->
         before.add(&plan.guards, &counters, &open, &end);
         open = end;
     }
+    // Windows are counted on, so that a load may end by itself at the change.
+    let mut window = plan.baseline.count;
     let plan = Rc::new(plan);
     let (old, new) = (Value::from(1), Value::from(2));
     let mut trial = Trial::new(DecisionId(1), old, new, plan, before, open.at);
-    let (mut with, mut window) = (true, 0);
+    let mut with = true;
     loop {
         let snapshot = Snapshot {
             at: trial.due(),
